@@ -1,0 +1,174 @@
+// Package badgerstore implements [store.Store] over Badger v4.
+//
+// # Whose database
+//
+// [New] borrows a database that the program opened and goes on using; Close
+// leaves it open. [Open] opens a directory itself, with SyncWrites on, and Close
+// closes it.
+//
+// # What it adds to Badger
+//
+// Badger commits what was queued before an ErrTxnTooBig, panics when a
+// transaction ends under an open iterator, hangs when it is used after Close,
+// keeps the caller's slices, and can return an empty value for one that a power
+// loss tore. This package turns each of these into the contract's behaviour.
+// Transactions are refused at 90 % of Badger's own limits, because one near the
+// limit can end the process when it meets a small memtable.
+//
+// # Durability
+//
+// With SyncWrites a commit is durable. Without it, as in a database that was
+// opened with Badger's defaults, it is not, and Badger's own Sync leaves out
+// memtables that were rotated and not yet flushed; [Store.Sync] therefore makes
+// every file of the directory durable.
+package badgerstore
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+
+	"github.com/dgraph-io/badger/v4"
+
+	"github.com/kvmigrate/kvmigrate/store"
+)
+
+// A Store is a Badger database behind the contract of package store. Its methods
+// may be called concurrently.
+type Store struct {
+	db     *badger.DB
+	opts   badger.Options
+	limits store.Limits
+	owned  bool
+
+	mu     sync.Mutex
+	closed bool
+	txns   sync.WaitGroup // running transactions; Add only under mu while not closed
+}
+
+// New returns a Store over a database that the caller opened, keeps using, and
+// closes. The database must not be in managed mode and must have
+// DetectConflicts, Badger's default: without it a stale writer overwrites a
+// newer one and a migration can be lost. Such a database, and a closed one, is
+// refused with an error that matches [store.ErrUnsupported] or
+// [store.ErrClosed].
+func New(db *badger.DB) (*Store, error) {
+	if db == nil {
+		return nil, &store.Error{Op: "use badger database", Err: fmt.Errorf("%w: the database is nil", store.ErrUnsupported)}
+	}
+	if db.IsClosed() {
+		return nil, &store.Error{Op: "use badger database", Err: store.ErrClosed}
+	}
+	opts := db.Opts()
+	if managed(db) {
+		return nil, &store.Error{Op: "use badger database", Err: fmt.Errorf(
+			"%w: it is in managed mode, where the program and not Badger orders transactions; open it with badger.Open", store.ErrUnsupported)}
+	}
+	if !opts.DetectConflicts {
+		return nil, &store.Error{Op: "use badger database", Err: fmt.Errorf(
+			"%w: DetectConflicts is off, so two programs could both run a migration; open it with WithDetectConflicts(true)", store.ErrUnsupported)}
+	}
+	return &Store{db: db, opts: opts, limits: limits(db, opts)}, nil
+}
+
+// managed reports whether the program orders the transactions of db. Badger has
+// no accessor for it, but refuses NewTransactionAt with a panic if it does so
+// itself.
+func managed(db *badger.DB) (yes bool) {
+	defer func() {
+		if recover() != nil {
+			yes = false
+		}
+	}()
+	db.NewTransactionAt(0, false).Discard()
+	return true
+}
+
+// limits are 90 % of Badger's.
+func limits(db *badger.DB, opts badger.Options) store.Limits {
+	l := store.Limits{
+		TxnEntries: int(db.MaxBatchCount() * 9 / 10),
+		TxnBytes:   int(db.MaxBatchSize() * 9 / 10),
+		// Two bytes of meta and ten for the version, or a 12-byte pointer
+		// more for a value in the value log.
+		EntryOverhead: 24,
+		KeyBytes:      65000,
+		ValueBytes:    int(opts.ValueLogFileSize),
+	}
+	switch {
+	case opts.InMemory:
+		l.ValueBytes = int(min(opts.ValueThreshold, db.MaxBatchSize()*9/10-int64(l.EntryOverhead)))
+	case !opts.SyncWrites:
+		l.TornValueBytes = int(opts.ValueThreshold)
+	}
+	return l
+}
+
+// DB returns the database below, for what the contract does not cover. Writing
+// to kvmigrate's own keys through it breaks every promise of this module.
+func (s *Store) DB() *badger.DB { return s.db }
+
+// Limits implements [store.Store]. The bounds are 90 % of Badger's own.
+func (s *Store) Limits() store.Limits { return s.limits }
+
+// View implements [store.Store].
+func (s *Store) View(ctx context.Context, fn func(store.Reader) error) error {
+	if err := s.begin(ctx, "view"); err != nil {
+		return err
+	}
+	defer s.txns.Done()
+	t := newTxn(ctx, s, false)
+	defer t.end()
+	return fn(t)
+}
+
+// Update implements [store.Store].
+func (s *Store) Update(ctx context.Context, fn func(store.Txn) error) error {
+	if s.opts.ReadOnly {
+		return &store.Error{Op: "update", Err: store.ErrReadOnly}
+	}
+	if err := s.begin(ctx, "update"); err != nil {
+		return err
+	}
+	defer s.txns.Done()
+	t := newTxn(ctx, s, true)
+	defer t.end()
+	if err := fn(t); err != nil {
+		return err
+	}
+	return t.commit()
+}
+
+// begin admits one transaction, or says why not. The caller calls txns.Done.
+func (s *Store) begin(ctx context.Context, op string) error {
+	if err := ctx.Err(); err != nil {
+		return &store.Error{Op: op, Err: err}
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	// A lent database may be closed behind our back, and a transaction of a
+	// closed database hangs.
+	if s.closed || s.db.IsClosed() {
+		return &store.Error{Op: op, Err: store.ErrClosed}
+	}
+	s.txns.Add(1)
+	return nil
+}
+
+// Close implements [store.Store]: it waits for running transactions and, if
+// this Store opened the database, closes it.
+func (s *Store) Close() error {
+	s.mu.Lock()
+	first := !s.closed
+	s.closed = true
+	s.mu.Unlock()
+	s.txns.Wait()
+	if !first || !s.owned {
+		return nil
+	}
+	if err := s.db.Close(); err != nil && !errors.Is(err, badger.ErrDBClosed) {
+		return wrap("close", nil, err)
+	}
+	return nil
+}

@@ -1,0 +1,63 @@
+package badgerstore
+
+import (
+	"errors"
+	"fmt"
+	"strings"
+
+	"github.com/dgraph-io/badger/v4"
+
+	"github.com/kvmigrate/kvmigrate/store"
+)
+
+// sentinels maps Badger's errors to the contract's.
+var sentinels = []struct{ badger, store error }{
+	{badger.ErrKeyNotFound, store.ErrNotFound},
+	{badger.ErrConflict, store.ErrConflict},
+	{badger.ErrTxnTooBig, store.ErrTxnTooBig},
+	{badger.ErrEmptyKey, store.ErrInvalidKey},
+	{badger.ErrInvalidKey, store.ErrInvalidKey},
+	{badger.ErrBannedKey, store.ErrInvalidKey},
+	{badger.ErrReadOnlyTxn, store.ErrReadOnly},
+	{badger.ErrDiscardedTxn, store.ErrTxnDone},
+	{badger.ErrDBClosed, store.ErrClosed},
+	{badger.ErrBlockedWrites, store.ErrBusy},
+	{badger.ErrInvalidRequest, store.ErrUnsupported},
+	{badger.ErrManagedTxn, store.ErrUnsupported},
+	{badger.ErrNamespaceMode, store.ErrUnsupported},
+	{badger.ErrWindowsNotSupported, store.ErrUnsupported},
+	{badger.ErrTruncateNeeded, store.ErrCorrupt},
+}
+
+// mapped is an error of Badger that also matches a sentinel of the contract. It
+// has the sentinel's text: Badger's can contain keys.
+type mapped struct{ sentinel, cause error }
+
+func (e *mapped) Error() string   { return e.sentinel.Error() }
+func (e *mapped) Unwrap() []error { return []error{e.sentinel, e.cause} }
+
+// wrap turns an error of Badger into one of the contract.
+func wrap(op string, key []byte, err error) error {
+	if err == nil {
+		return nil
+	}
+	for _, s := range sentinels {
+		if errors.Is(err, s.badger) {
+			err = &mapped{s.store, err}
+			break
+		}
+	}
+	return &store.Error{Op: op, Key: key, Err: err}
+}
+
+// wrapOpen turns an error of badger.Open into one of the contract. Badger's lock
+// error has no type, only a text.
+func wrapOpen(dir string, err error) error {
+	switch text := err.Error(); {
+	case strings.Contains(text, "Cannot acquire directory lock"):
+		err = fmt.Errorf("%w%s: stop it, or wait until it ends, and try again", store.ErrLocked, holder(dir))
+	case errors.Is(err, badger.ErrEncryptionKeyMismatch):
+		err = fmt.Errorf("the store is encrypted with another key: open it with the key it was created with: %w", err)
+	}
+	return &store.Error{Op: "open badger store " + dir, Err: err}
+}

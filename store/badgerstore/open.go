@@ -1,0 +1,131 @@
+package badgerstore
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"github.com/dgraph-io/badger/v4"
+
+	"github.com/kvmigrate/kvmigrate/store"
+)
+
+// openAttempts bounds the retries of an Open that meets the leftovers of a kill.
+// Each attempt clears one zero-length file, and a kill leaves at most one in
+// each of the two places.
+const openAttempts = 4
+
+// Options say how Open opens a directory. The zero Options are right for most
+// programs.
+type Options struct {
+	// Configure, if not nil, changes the options that Badger opens the
+	// directory with: an encryption key, cache sizes, a smaller memtable for
+	// a new store. Open turns SyncWrites and DetectConflicts on again
+	// afterwards. Do not lower MemTableSize for a store that exists: a
+	// memtable left by a crash then no longer fits, and Badger ends the
+	// process.
+	Configure func(badger.Options) badger.Options
+
+	// MustExist refuses a directory that holds no Badger store instead of
+	// creating one.
+	MustExist bool
+
+	// Logger receives what Badger and this package have to say: Badger's
+	// warnings and errors, and a retried Open. Nil means slog.Default.
+	Logger *slog.Logger
+}
+
+// Open opens the Badger store in dir, which it creates if need be, with
+// SyncWrites on: a committed transaction survives a power loss.
+//
+// A kill between the moment when Badger creates a log file and the moment when
+// it gives it its size leaves an empty file that makes the next Open fail, once.
+// Open tries again and logs it.
+//
+// The error matches [store.ErrLocked] if another process has the store open,
+// and os.ErrNotExist if MustExist is set and dir holds no store.
+func Open(ctx context.Context, dir string, o Options) (*Store, error) {
+	log := o.Logger
+	if log == nil {
+		log = slog.Default()
+	}
+	if o.MustExist {
+		if err := exists(dir); err != nil {
+			return nil, &store.Error{Op: "open badger store " + dir, Err: err}
+		}
+	}
+	db, err := openRetrying(ctx, options(dir, o, log), log)
+	if err != nil {
+		return nil, wrapOpen(dir, err)
+	}
+	s, err := New(db)
+	if err != nil {
+		_ = db.Close() // the reason for refusing it says more
+		return nil, err
+	}
+	s.owned = true
+	return s, nil
+}
+
+func exists(dir string) error {
+	if _, err := os.Stat(filepath.Join(dir, badger.ManifestFilename)); err != nil {
+		return fmt.Errorf("no Badger store there: %w", err)
+	}
+	return nil
+}
+
+func options(dir string, o Options, log *slog.Logger) badger.Options {
+	opts := badger.DefaultOptions(dir).WithMetricsEnabled(false)
+	if o.Configure != nil {
+		opts = o.Configure(opts)
+	}
+	return opts.WithSyncWrites(true).WithDetectConflicts(true).WithLogger(logger{log})
+}
+
+func openRetrying(ctx context.Context, opts badger.Options, log *slog.Logger) (*badger.DB, error) {
+	for attempt := 1; ; attempt++ {
+		if err := ctx.Err(); err != nil {
+			return nil, err
+		}
+		db, err := badger.Open(opts)
+		if err == nil || attempt == openAttempts || !leftByKill(err) {
+			return db, err
+		}
+		log.WarnContext(ctx, "badger met an empty log file, as a kill leaves it; opening again",
+			"dir", opts.Dir, "attempt", attempt)
+	}
+}
+
+// leftByKill recognises Badger's report of a zero-length log file, which has no
+// type, only a text. Badger gives the file its size when it reports it.
+func leftByKill(err error) bool {
+	text := err.Error()
+	return strings.Contains(text, "Create a new file") &&
+		(strings.Contains(text, "while opening memtables") || strings.Contains(text, "vlog.open"))
+}
+
+// holder describes who holds the lock on dir, from Badger's LOCK file.
+func holder(dir string) string {
+	data, err := os.ReadFile(filepath.Join(dir, "LOCK"))
+	pid := strings.TrimSpace(string(data))
+	if err != nil || pid == "" {
+		return ""
+	}
+	return " (PID " + pid + ")"
+}
+
+// logger passes on what Badger warns of. Its information and debugging lines
+// are about Badger's own housekeeping and stay out of a program's log.
+type logger struct{ log *slog.Logger }
+
+func (l logger) Errorf(format string, args ...any)   { l.log.Error(line(format, args)) }
+func (l logger) Warningf(format string, args ...any) { l.log.Warn(line(format, args)) }
+func (l logger) Infof(string, ...any)                {}
+func (l logger) Debugf(string, ...any)               {}
+
+func line(format string, args []any) string {
+	return "badger: " + strings.TrimSpace(fmt.Sprintf(format, args...))
+}

@@ -1,0 +1,78 @@
+package badgerstore
+
+import (
+	"context"
+	"errors"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+
+	"github.com/hashicorp/go-multierror"
+
+	"github.com/kvmigrate/kvmigrate/store"
+)
+
+// Sync implements [store.Store]. With SyncWrites, or in memory, it has nothing
+// to do. Otherwise it makes every file of the database's directories durable
+// and then calls Badger's Sync, because that alone leaves out the logs of
+// memtables that were rotated and not yet flushed.
+func (s *Store) Sync(ctx context.Context) error {
+	if err := s.begin(ctx, "sync"); err != nil {
+		return err
+	}
+	defer s.txns.Done()
+	if s.opts.SyncWrites || s.opts.InMemory || s.opts.ReadOnly {
+		return nil
+	}
+	dirs := slices.Compact([]string{s.opts.Dir, s.opts.ValueDir})
+	for _, dir := range dirs {
+		if err := syncDir(ctx, dir); err != nil {
+			return &store.Error{Op: "sync " + dir, Err: err}
+		}
+	}
+	return wrap("sync", nil, s.db.Sync())
+}
+
+// syncDir makes every file of dir durable, and then their names.
+func syncDir(ctx context.Context, dir string) error {
+	files, err := os.ReadDir(dir)
+	if err != nil {
+		return err
+	}
+	var faults *multierror.Error
+	for _, f := range files {
+		if err := ctx.Err(); err != nil {
+			return err
+		}
+		if !holdsData(f.Name()) {
+			continue
+		}
+		// A flushed memtable's log and a compacted table may vanish meanwhile:
+		// what they held is in a newer file, which Badger syncs before it
+		// removes the old one.
+		if err := syncFile(filepath.Join(dir, f.Name())); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			faults = multierror.Append(faults, err)
+		}
+	}
+	if err := syncFile(dir); err != nil {
+		faults = multierror.Append(faults, err)
+	}
+	return faults.ErrorOrNil()
+}
+
+func holdsData(name string) bool {
+	switch filepath.Ext(name) {
+	case ".mem", ".vlog", ".sst":
+		return true
+	}
+	return name == "MANIFEST" || name == "KEYREGISTRY" || name == "DISCARD"
+}
+
+func syncFile(path string) error {
+	f, err := os.Open(path)
+	if err != nil {
+		return err
+	}
+	return errors.Join(f.Sync(), f.Close())
+}

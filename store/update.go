@@ -1,0 +1,44 @@
+package store
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"time"
+)
+
+// The bounds of Update's retries: about ten seconds in all, so that a
+// transaction loses to a steady stream of rivals with an error and not silently.
+const (
+	maxAttempts = 100
+	minPause    = time.Millisecond
+	maxPause    = 200 * time.Millisecond
+)
+
+// Update runs fn in a transaction of st and tries again, after a short random
+// pause, when the transaction met a conflict ([ErrConflict]) or a store that was
+// briefly busy ([ErrBusy]). It gives up after 100 attempts with an error that
+// matches the last one's, and at once when ctx ends.
+//
+// fn may run several times: it must be a pure function of its Txn.
+func Update(ctx context.Context, st Store, fn func(Txn) error) error {
+	pause := minPause
+	for attempt := 1; ; attempt++ {
+		err := st.Update(ctx, fn)
+		if !errors.Is(err, ErrConflict) && !errors.Is(err, ErrBusy) {
+			return err
+		}
+		if attempt == maxAttempts {
+			return fmt.Errorf("gave up after %d attempts: %w", attempt, err)
+		}
+		timer := time.NewTimer(pause/2 + rand.N(pause/2))
+		select {
+		case <-ctx.Done():
+			timer.Stop()
+			return errors.Join(ctx.Err(), err)
+		case <-timer.C:
+		}
+		pause = min(2*pause, maxPause)
+	}
+}
