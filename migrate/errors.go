@@ -1,0 +1,167 @@
+package migrate
+
+import (
+	"errors"
+	"fmt"
+	"strings"
+
+	"github.com/kvmigrate/kvmigrate/store"
+)
+
+// ErrRefused is matched by every error that means: this program must not touch
+// this store as it is. Nothing was written.
+var ErrRefused = errors.New("store refused")
+
+// ErrUnversioned: the store holds data, but no schema version and nothing else
+// that kvmigrate writes. It is another program's store, or one from before
+// kvmigrate; for the latter set Options.AllowUnversioned. It matches ErrRefused.
+var ErrUnversioned error = refusal("the store holds data but no schema version, so it may belong to another program; nothing was changed. " +
+	"If the data is from before this program used kvmigrate, allow unversioned stores and start again")
+
+// ErrReservedKey: a migration wrote to a key in which kvmigrate keeps the
+// version, history or progress of the schema.
+var ErrReservedKey = errors.New("key is reserved for the schema's version and history")
+
+// ErrTornValue: a migration wrote, in one transaction with the version, a value
+// so large that a power loss could empty it although the version survives. Open
+// the Badger store with SyncWrites.
+var ErrTornValue = errors.New("the value is too large to be safe in a transaction with the version while Badger's SyncWrites is off; open the store with SyncWrites on")
+
+type refusal string
+
+func (e refusal) Error() string      { return string(e) }
+func (refusal) Is(target error) bool { return target == ErrRefused }
+
+// A DowngradeError: the store is at a version beyond the one that the program
+// knows or was asked for. It matches [ErrRefused].
+type DowngradeError struct {
+	Schema    string
+	Stored    uint32 // the store's version
+	Known     uint32 // the program's latest version, or the target
+	WrittenBy string // the program that brought the store to Stored, "" if unknown
+}
+
+func (e *DowngradeError) Error() string {
+	by := ""
+	if e.WrittenBy != "" {
+		by = " by " + e.WrittenBy
+	}
+	return fmt.Sprintf("cannot downgrade %s schema from v%d to v%d: the store was written%s at v%d; nothing was changed. "+
+		"Run the program version that knows v%d, or restore a backup taken at v%d or before",
+		e.Schema, e.Stored, e.Known, by, e.Stored, e.Stored, e.Known)
+}
+
+// Is reports whether target is ErrRefused.
+func (*DowngradeError) Is(target error) bool { return target == ErrRefused }
+
+// An UnknownTargetError: the version asked for is beyond the latest that the
+// program knows. Nothing was written.
+type UnknownTargetError struct {
+	Schema string
+	Target uint32
+	Latest uint32
+}
+
+func (e *UnknownTargetError) Error() string {
+	return fmt.Sprintf("no version v%d of %s schema: the latest this program knows is v%d; nothing was changed", e.Target, e.Schema, e.Latest)
+}
+
+// A CorruptError: what the store keeps about its schema is damaged or
+// contradicts itself. It matches [ErrRefused] and [store.ErrCorrupt].
+type CorruptError struct {
+	Schema string
+	Key    []byte // the key in question
+	Reason string // contains neither keys nor values
+	Err    error  // the cause below, may be nil
+}
+
+func (e *CorruptError) Error() string {
+	text := fmt.Sprintf("%s schema is corrupt: %s", e.Schema, e.Reason)
+	if e.Err != nil {
+		text += ": " + e.Err.Error()
+	}
+	return text + "; nothing was changed. Keep a copy of the store and restore a backup"
+}
+
+// Is reports whether target is ErrRefused or store.ErrCorrupt.
+func (*CorruptError) Is(target error) bool {
+	return target == ErrRefused || target == store.ErrCorrupt
+}
+
+// Unwrap returns Err.
+func (e *CorruptError) Unwrap() error { return e.Err }
+
+// A RenamedError: the store had another migration applied under a number that
+// the program knows, as when two branches took the same one. It matches
+// [ErrRefused].
+type RenamedError struct {
+	Schema  string
+	Version uint32
+	Stored  string // the name in the store's history
+	Known   string // the program's name for that version
+}
+
+func (e *RenamedError) Error() string {
+	return fmt.Sprintf("%s schema v%d in the store is migration %q, in this program it is %q: they have different histories; nothing was changed. "+
+		"Run the program that wrote the store, or restore a backup from before v%d", e.Schema, e.Version, e.Stored, e.Known, e.Version)
+}
+
+// Is reports whether target is ErrRefused.
+func (*RenamedError) Is(target error) bool { return target == ErrRefused }
+
+// An UnderWayError: another version of the program began a migration that this
+// one does not know and was interrupted. It matches [ErrRefused].
+type UnderWayError struct {
+	Schema  string
+	Version uint32 // of the migration under way
+	Name    string
+	Known   uint32 // the program's latest version, or the target
+}
+
+func (e *UnderWayError) Error() string {
+	return fmt.Sprintf("%s schema is being upgraded to v%d (%s), which was interrupted, and v%d is the latest here; nothing was changed. "+
+		"Finish the upgrade with the program version that began it, or restore a backup", e.Schema, e.Version, e.Name, e.Known)
+}
+
+// Is reports whether target is ErrRefused.
+func (*UnderWayError) Is(target error) bool { return target == ErrRefused }
+
+// A MigrationError: one migration failed. Its transaction was discarded: the
+// store is as the migration found it, at version Version-1.
+type MigrationError struct {
+	Schema  string
+	Version uint32
+	Name    string
+	Err     error
+}
+
+func (e *MigrationError) Error() string {
+	hint := ""
+	if errors.Is(e.Err, store.ErrTxnTooBig) {
+		hint = "; it writes more than one transaction holds"
+	}
+	return fmt.Sprintf("migrate %s schema v%d -> v%d (%s): %v%s; the store is unchanged at v%d",
+		e.Schema, e.Version-1, e.Version, e.Name, e.Err, hint, e.Version-1)
+}
+
+// Unwrap returns Err.
+func (e *MigrationError) Unwrap() error { return e.Err }
+
+// A PanicError is a panic of a migration, caught.
+type PanicError struct {
+	Value any    // what was passed to panic
+	Stack []byte // of the goroutine that panicked
+}
+
+func (e *PanicError) Error() string {
+	if err, ok := e.Value.(error); ok {
+		return "panic: " + err.Error()
+	}
+	return "panic: " + strings.TrimSpace(fmt.Sprint(e.Value))
+}
+
+// Unwrap returns Value if it is an error.
+func (e *PanicError) Unwrap() error {
+	err, _ := e.Value.(error)
+	return err
+}

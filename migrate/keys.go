@@ -1,0 +1,44 @@
+package migrate
+
+import (
+	"fmt"
+	"strings"
+)
+
+// DefaultSchema is the schema that an empty Options.Schema means.
+const DefaultSchema = "system"
+
+// keys are the keys in which a schema keeps its own state.
+type keys struct {
+	version  []byte
+	history  string // followed by the version in ten digits
+	progress []byte
+	table    []byte // prefix of the table definitions
+	reserved string // prefix of what only the runner writes
+}
+
+func newKeys(schema string) keys {
+	return keys{
+		version:  []byte(schema + ":schema_version"),
+		history:  schema + ":schema_history:",
+		progress: []byte(schema + ":schema_progress"),
+		table:    []byte(schema + ":table:"),
+		reserved: schema + ":schema_",
+	}
+}
+
+func (k keys) historyOf(version uint32) []byte {
+	return fmt.Appendf(nil, "%s%010d", k.history, version)
+}
+
+// checkSchema reports why name cannot name a schema: it ends at the first ':'
+// or '.' of a key.
+func checkSchema(name string) error {
+	bad := strings.ContainsFunc(name, func(c rune) bool {
+		return (c < 'a' || c > 'z') && (c < '0' || c > '9') && c != '_' && c != '-'
+	})
+	if bad || name == "" || len(name) > maxNameLen || name[0] < 'a' {
+		return fmt.Errorf("schema name %q: want a letter and then up to %d of a-z, 0-9, '_' and '-'", name, maxNameLen-1)
+	}
+	return nil
+}

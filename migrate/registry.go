@@ -1,0 +1,190 @@
+package migrate
+
+import (
+	"cmp"
+	"encoding/binary"
+	"encoding/hex"
+	"fmt"
+	"path/filepath"
+	"runtime"
+	"slices"
+	"sync"
+
+	"github.com/cespare/xxhash/v2"
+	"github.com/hashicorp/go-multierror"
+)
+
+// maxNameLen bounds the names of migrations and schemas.
+const maxNameLen = 64
+
+// A Registry holds the migrations of one schema that a program knows. The zero
+// Registry is empty and ready to use. Its methods may be called concurrently.
+type Registry struct {
+	mu      sync.Mutex
+	entries []entry
+	checked *ladder // the result of the last check, nil after a Register
+}
+
+// An entry is a migration and the file that registered it, "" if the file has
+// no say.
+type entry struct {
+	Migration
+	file string
+}
+
+// A ladder is a registry's migrations, checked and in order: migrations[i] has
+// version i+1 and fingerprints[i] covers it and all before it.
+type ladder struct {
+	migrations   []Migration
+	fingerprints []Fingerprint
+	faults       error
+}
+
+// A Fingerprint identifies a migration and everything before it: it is a hash of
+// the versions and names up to that migration. Two programs whose fingerprints
+// at a version agree have the same migrations, by name, up to there.
+type Fingerprint [8]byte
+
+// String returns the fingerprint in hexadecimal.
+func (f Fingerprint) String() string { return hex.EncodeToString(f[:]) }
+
+// extend returns the fingerprint of a ladder that goes on from f with m.
+func (f Fingerprint) extend(m Migration) (next Fingerprint) {
+	var room [12 + maxNameLen]byte
+	buf := append(room[:0], f[:]...)
+	buf = binary.BigEndian.AppendUint32(buf, m.Version)
+	buf = append(buf, m.Name...)
+	binary.BigEndian.PutUint64(next[:], xxhash.Sum64(buf))
+	return next
+}
+
+var defaultRegistry Registry
+
+// DefaultRegistry returns the registry that the function [Register] adds to.
+func DefaultRegistry() *Registry { return &defaultRegistry }
+
+// NewRegistry returns a registry of the given migrations.
+func NewRegistry(migrations ...Migration) *Registry {
+	r := new(Registry)
+	for _, m := range migrations {
+		r.entries = append(r.entries, entry{Migration: m})
+	}
+	return r
+}
+
+// Register adds m to the default registry. It is meant for init functions: it
+// reports nothing, and [Registry.Check] reports every fault of every migration
+// together. The file that calls it must be named after the migration, for
+// example v0002_add_system_metrics.go, so that two branches that take the same
+// number meet in version control.
+func Register(m Migration) {
+	_, file, _, _ := runtime.Caller(1)
+	defaultRegistry.add(entry{m, filepath.Base(file)})
+}
+
+// Register adds m to r. Like the function Register it reports nothing; any file
+// may call it.
+func (r *Registry) Register(m Migration) { r.add(entry{Migration: m}) }
+
+func (r *Registry) add(e entry) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.entries = append(r.entries, e)
+	r.checked = nil
+}
+
+// Check reports every fault of the registered migrations together, as a
+// *multierror.Error: gaps and duplicates in the versions, a missing Up, bad or
+// repeated names, a file that is not named after its migration. It returns nil
+// if there is none; an empty registry has none. The runner checks by itself,
+// before it touches the store.
+func (r *Registry) Check() error { return r.ladder().faults }
+
+// Migrations returns the migrations in order of their versions.
+func (r *Registry) Migrations() []Migration { return slices.Clone(r.ladder().migrations) }
+
+// Latest returns the highest version, 0 if the registry is empty.
+func (r *Registry) Latest() uint32 {
+	l := r.ladder()
+	if len(l.migrations) == 0 {
+		return 0
+	}
+	return l.migrations[len(l.migrations)-1].Version
+}
+
+func (r *Registry) ladder() *ladder {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.checked == nil {
+		r.checked = newLadder(r.entries)
+	}
+	return r.checked
+}
+
+func newLadder(entries []entry) *ladder {
+	sorted := slices.Clone(entries)
+	slices.SortStableFunc(sorted, func(a, b entry) int { return cmp.Compare(a.Version, b.Version) })
+	l := &ladder{
+		migrations:   make([]Migration, len(sorted)),
+		fingerprints: make([]Fingerprint, len(sorted)),
+		faults:       faults(sorted),
+	}
+	var f Fingerprint
+	for i, e := range sorted {
+		l.migrations[i] = e.Migration
+		f = f.extend(e.Migration)
+		l.fingerprints[i] = f
+	}
+	return l
+}
+
+func faults(sorted []entry) error {
+	var faults *multierror.Error
+	report := func(format string, args ...any) {
+		faults = multierror.Append(faults, fmt.Errorf(format, args...))
+	}
+	names := make(map[string]uint32, len(sorted))
+	next := uint32(1)
+	for _, e := range sorted {
+		switch {
+		case e.Version == 0:
+			report("migration %q has version 0: versions start at 1", e.Name)
+		case e.Version < next:
+			report("version %d is registered twice: %q takes it again", e.Version, e.Name)
+		case e.Version > next:
+			report("version %d (%q) leaves a gap: want version %d next", e.Version, e.Name, next)
+			next = e.Version + 1
+		default:
+			next++
+		}
+		if err := checkName(e.Name); err != nil {
+			report("migration of version %d: %w", e.Version, err)
+		} else if other, taken := names[e.Name]; taken && other != e.Version {
+			report("versions %d and %d are both named %q", other, e.Version, e.Name)
+		}
+		names[e.Name] = e.Version
+		if e.Up == nil {
+			report("migration %s has no Up", e.ID())
+		}
+		if want := e.ID() + ".go"; e.file != "" && e.file != want {
+			report("migration %s is registered in %s: want %s", e.ID(), e.file, want)
+		}
+	}
+	return faults.ErrorOrNil()
+}
+
+// checkName reports why name cannot name a migration.
+func checkName(name string) error {
+	if name == "" || len(name) > maxNameLen {
+		return fmt.Errorf("name of %d characters: want 1 to %d", len(name), maxNameLen)
+	}
+	for i := range len(name) {
+		c := name[i]
+		letter := 'a' <= c && c <= 'z'
+		inside := i > 0 && ('0' <= c && c <= '9' || c == '_' && name[i-1] != '_' && i < len(name)-1)
+		if !letter && !inside {
+			return fmt.Errorf("name %q: want lower-case words of letters and digits joined by single underscores", name)
+		}
+	}
+	return nil
+}

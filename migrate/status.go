@@ -1,0 +1,56 @@
+package migrate
+
+import (
+	"context"
+
+	"github.com/kvmigrate/kvmigrate/store"
+)
+
+// A Status is what a store and a program know of a schema.
+type Status struct {
+	Schema  string
+	Version uint32      // the stored version, 0 if there is none
+	Stored  bool        // whether a version is stored
+	Latest  uint32      // the program's latest version
+	Pending []Migration // what Up would run
+}
+
+// Status reads the schema's state in one snapshot and writes nothing. If Up
+// would refuse the store, Status returns the same error, and beside it what it
+// could read.
+func (r *Runner) Status(ctx context.Context) (Status, error) {
+	latest := r.registry.Latest()
+	found, err := r.inspect(ctx, latest)
+	status := Status{Schema: r.schema, Version: found.version, Stored: found.stored, Latest: latest}
+	if err != nil {
+		return status, err
+	}
+	plan, err := r.registry.Plan(r.schema, found.version, latest)
+	status.Pending = plan.Pending
+	return status, err
+}
+
+// Plan returns what UpTo(ctx, target) would run, and its error if it would
+// refuse. It writes nothing.
+func (r *Runner) Plan(ctx context.Context, target uint32) (Plan, error) {
+	found, err := r.inspect(ctx, target)
+	if err != nil {
+		return Plan{}, err
+	}
+	return r.registry.Plan(r.schema, found.version, target)
+}
+
+// History returns the records of all applied migrations, oldest first. It works
+// on any undamaged store, also one that is newer than the program or was written
+// by another; damage is a [*CorruptError].
+func (r *Runner) History(ctx context.Context) (history []Applied, err error) {
+	err = r.store.View(ctx, func(s store.Reader) error {
+		version, _, err := r.readVersion(s)
+		if err != nil {
+			return err
+		}
+		history, err = r.readHistory(s, version)
+		return err
+	})
+	return history, err
+}

@@ -1,0 +1,88 @@
+package migrate
+
+import (
+	"bytes"
+	"fmt"
+	"iter"
+	"time"
+
+	"github.com/kvmigrate/kvmigrate/store"
+)
+
+// A Tx is the transaction of a running migration. It is a [store.Txn] that also
+// counts what it writes, guards the schema's own keys, and carries the clock.
+// Like every transaction it must not be used concurrently or after the Up
+// returned.
+type Tx struct {
+	txn      store.Txn
+	reserved string
+	torn     int // length from which on a value is not safe here, 0 for none
+	now      time.Time
+
+	failed           error // the first write that was refused here
+	written, deleted uint64
+}
+
+var _ store.Txn = (*Tx)(nil)
+
+// Now returns when the migration started, in UTC and whole milliseconds. It is
+// the same on every call, and the only clock that a migration may use: with it,
+// two runs write identical bytes.
+func (tx *Tx) Now() time.Time { return tx.now }
+
+// Get implements [store.Reader].
+func (tx *Tx) Get(key []byte) (store.Entry, error) { return tx.txn.Get(key) }
+
+// Scan implements [store.Reader].
+func (tx *Tx) Scan(s store.Scan) iter.Seq2[store.Entry, error] { return tx.txn.Scan(s) }
+
+// Set implements [store.Txn]. It also refuses the schema's own keys
+// ([ErrReservedKey]) and values that a power loss could empty ([ErrTornValue]).
+// It drops an expiry or user meta that the entry had; [Tx.Update] keeps them.
+func (tx *Tx) Set(e store.Entry) error {
+	if err := tx.guard("set", e.Key, len(e.Value)); err != nil {
+		return err
+	}
+	tx.written++
+	return tx.txn.Set(e)
+}
+
+// Delete implements [store.Txn]. It also refuses the schema's own keys
+// ([ErrReservedKey]).
+func (tx *Tx) Delete(key []byte) error {
+	if err := tx.guard("delete", key, 0); err != nil {
+		return err
+	}
+	tx.deleted++
+	return tx.txn.Delete(key)
+}
+
+// Update replaces the value of key by what change makes of it and keeps the
+// entry's expiry and user meta. The error matches [store.ErrNotFound] if there
+// is no such entry; an error of change is returned with key as a field.
+func (tx *Tx) Update(key []byte, change func(value []byte) ([]byte, error)) error {
+	e, err := tx.Get(key)
+	if err != nil {
+		return err
+	}
+	e.Value, err = change(e.Value)
+	if err != nil {
+		return &store.Error{Op: "update", Key: bytes.Clone(key), Err: err}
+	}
+	return tx.Set(e)
+}
+
+// guard refuses a write that the store would accept. The refusal sticks: a
+// migration that drops the error must not commit.
+func (tx *Tx) guard(op string, key []byte, size int) error {
+	if tx.failed != nil {
+		return tx.failed
+	}
+	switch {
+	case bytes.HasPrefix(key, []byte(tx.reserved)):
+		tx.failed = &store.Error{Op: op, Key: bytes.Clone(key), Err: ErrReservedKey}
+	case tx.torn > 0 && size >= tx.torn:
+		tx.failed = &store.Error{Op: op, Key: bytes.Clone(key), Err: fmt.Errorf("%w (it has %d bytes)", ErrTornValue, size)}
+	}
+	return tx.failed
+}

@@ -1,0 +1,92 @@
+// Package catalogv1 is the first format of the catalog: table definitions under
+// system:table:<name> and one row for each table in system.tables.
+//
+// It is frozen. Released migrations call it, and what they did must not change:
+// a second format is a second package.
+package catalogv1
+
+import (
+	"errors"
+	"fmt"
+
+	"github.com/kvmigrate/kvmigrate/migrate"
+	"github.com/kvmigrate/kvmigrate/store"
+	"github.com/kvmigrate/kvmigrate/store/value"
+)
+
+// Table is the definition of a table.
+type Table struct {
+	Name       string   `cbor:"name"`
+	Comment    string   `cbor:"comment"`
+	Version    uint32   `cbor:"version"` // of the table's own schema, from 1
+	Columns    []Column `cbor:"columns"` // ordinals are the order, from 1
+	PrimaryKey []string `cbor:"primary_key"`
+	Indexes    []Index  `cbor:"indexes"`
+}
+
+// Column is one column of a table.
+type Column struct {
+	Name     string `cbor:"name"`
+	Type     string `cbor:"type"` // Text, Int, BigInt, Double, Bool, Json, Timestamp
+	Nullable bool   `cbor:"nullable"`
+	Comment  string `cbor:"comment,omitempty"`
+}
+
+// Index is a secondary index of a table.
+type Index struct {
+	Name    string   `cbor:"name"`
+	Columns []string `cbor:"columns"`
+	Unique  bool     `cbor:"unique"`
+}
+
+// row is a row of system.tables.
+type row struct {
+	TableID       string `cbor:"table_id"`
+	TableName     string `cbor:"table_name"`
+	Namespace     string `cbor:"namespace"`
+	TableType     string `cbor:"table_type"`
+	CreatedAt     int64  `cbor:"created_at"`
+	SchemaVersion int32  `cbor:"schema_version"`
+	TableComment  string `cbor:"table_comment,omitempty"`
+	UpdatedAt     int64  `cbor:"updated_at"`
+}
+
+// tables is the partition of system.tables.
+var tables = store.MustPartition("system.tables")
+
+// Create writes the definition of a new system table and its row in
+// system.tables. It fails if the table exists.
+func Create(tx *migrate.Tx, t Table) error {
+	key := []byte("system:table:" + t.Name)
+	if err := absent(tx, key); err != nil {
+		return fmt.Errorf("create table system.%s: %w", t.Name, err)
+	}
+	if err := put(tx, key, t); err != nil {
+		return fmt.Errorf("create table system.%s: %w", t.Name, err)
+	}
+	now := tx.Now().UnixMilli()
+	id := "system:" + t.Name
+	return put(tx, tables.Key([]byte(id)), row{
+		TableID: id, TableName: t.Name, Namespace: "system", TableType: "SYSTEM",
+		CreatedAt: now, SchemaVersion: int32(t.Version), TableComment: t.Comment, UpdatedAt: now,
+	})
+}
+
+func absent(tx *migrate.Tx, key []byte) error {
+	switch _, err := tx.Get(key); {
+	case err == nil:
+		return errors.New("it exists already")
+	case errors.Is(err, store.ErrNotFound):
+		return nil
+	default:
+		return err
+	}
+}
+
+func put(tx *migrate.Tx, key []byte, v any) error {
+	data, err := value.Marshal(v)
+	if err != nil {
+		return err
+	}
+	return tx.Set(store.Entry{Key: key, Value: data})
+}
