@@ -9,3 +9,6 @@
 package migrations
 
 //go:generate go run github.com/kvmigrate/kvmigrate/migrate/cmd/newmigration -golden ../testdata/golden
+
+// Schema is the name of the schema that these migrations make.
+const Schema = "system"

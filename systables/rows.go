@@ -1,0 +1,157 @@
+package systables
+
+import (
+	"time"
+
+	"github.com/kvmigrate/kvmigrate/store/tuple"
+)
+
+// The keys of the tables. Each has a type of its own, so that a job's key cannot
+// be taken for a user's.
+type (
+	UserID      string // a UUID
+	NamespaceID string
+	TableID     string // "namespace_id:table_name"
+	StorageID   string
+	LiveID      string // "{user_id}-{connection_id}-{table}-{query_id}"
+	JobID       string
+	AuditID     string
+	MetricID    string
+)
+
+// Timestamp is a point in time in Unix milliseconds, UTC.
+type Timestamp int64
+
+// At returns the timestamp of t, cut to milliseconds.
+func At(t time.Time) Timestamp { return Timestamp(t.UnixMilli()) }
+
+// Time returns ts as a time in UTC.
+func (ts Timestamp) Time() time.Time { return time.UnixMilli(int64(ts)).UTC() }
+
+// JSON is the text of a JSON value.
+type JSON string
+
+// The tables. Their methods may be called concurrently, each within a
+// transaction of its own.
+var (
+	Users = newTable("users", func(r User) UserID { return r.ID }, index[User]{
+		name: "username", unique: true,
+		key: func(r User) []byte { return tuple.AppendString(nil, r.Username) },
+	})
+	Namespaces  = newTable("namespaces", func(r Namespace) NamespaceID { return r.ID })
+	Tables      = newTable("tables", func(r TableRow) TableID { return r.ID })
+	Storages    = newTable("storages", func(r Storage) StorageID { return r.ID })
+	LiveQueries = newTable("live_queries", func(r LiveQuery) LiveID { return r.ID })
+	Jobs        = newTable("jobs", func(r Job) JobID { return r.ID })
+	AuditLogs   = newTable("audit_logs", func(r AuditLog) AuditID { return r.ID })
+	Metrics     = newTable("metrics", func(r Metric) MetricID { return r.ID })
+)
+
+// User is a row of system.users.
+type User struct {
+	ID           UserID     `cbor:"user_id"`
+	Username     string     `cbor:"username"` // unique
+	PasswordHash string     `cbor:"password_hash"`
+	Role         string     `cbor:"role"` // user, service, dba, system
+	Email        *string    `cbor:"email,omitempty"`
+	AuthType     string     `cbor:"auth_type"`           // password, oauth, internal
+	AuthData     *string    `cbor:"auth_data,omitempty"` // JSON: provider, subject
+	StorageMode  string     `cbor:"storage_mode"`        // table, region
+	StorageID    *string    `cbor:"storage_id,omitempty"`
+	CreatedAt    Timestamp  `cbor:"created_at"`
+	UpdatedAt    Timestamp  `cbor:"updated_at"`
+	LastSeen     *Timestamp `cbor:"last_seen,omitempty"`
+	DeletedAt    *Timestamp `cbor:"deleted_at,omitempty"` // soft delete
+}
+
+// Namespace is a row of system.namespaces.
+type Namespace struct {
+	ID         NamespaceID `cbor:"namespace_id"`
+	Name       string      `cbor:"name"`
+	CreatedAt  Timestamp   `cbor:"created_at"`
+	Options    *string     `cbor:"options,omitempty"` // JSON
+	TableCount int32       `cbor:"table_count"`
+}
+
+// TableRow is a row of system.tables.
+type TableRow struct {
+	ID            TableID   `cbor:"table_id"`
+	Name          string    `cbor:"table_name"`
+	Namespace     string    `cbor:"namespace"`
+	Type          string    `cbor:"table_type"` // USER, SHARED, STREAM, SYSTEM
+	CreatedAt     Timestamp `cbor:"created_at"`
+	SchemaVersion int32     `cbor:"schema_version"`
+	Comment       *string   `cbor:"table_comment,omitempty"`
+	UpdatedAt     Timestamp `cbor:"updated_at"`
+}
+
+// Storage is a row of system.storages.
+type Storage struct {
+	ID                   StorageID `cbor:"storage_id"`
+	Name                 string    `cbor:"storage_name"`
+	Description          *string   `cbor:"description,omitempty"`
+	Type                 string    `cbor:"storage_type"` // filesystem, s3, azure, gcs
+	BaseDirectory        string    `cbor:"base_directory"`
+	Credentials          *string   `cbor:"credentials,omitempty"` // encrypted JSON
+	SharedTablesTemplate string    `cbor:"shared_tables_template"`
+	UserTablesTemplate   string    `cbor:"user_tables_template"`
+	CreatedAt            Timestamp `cbor:"created_at"`
+	UpdatedAt            Timestamp `cbor:"updated_at"`
+}
+
+// LiveQuery is a row of system.live_queries.
+type LiveQuery struct {
+	ID           LiveID    `cbor:"live_id"`
+	ConnectionID string    `cbor:"connection_id"`
+	NamespaceID  string    `cbor:"namespace_id"`
+	TableName    string    `cbor:"table_name"`
+	QueryID      string    `cbor:"query_id"`
+	UserID       string    `cbor:"user_id"`
+	Query        string    `cbor:"query"`             // SQL
+	Options      *string   `cbor:"options,omitempty"` // JSON
+	CreatedAt    Timestamp `cbor:"created_at"`
+	LastUpdate   Timestamp `cbor:"last_update"`
+	Changes      int64     `cbor:"changes"` // changes pushed
+	Node         string    `cbor:"node"`
+}
+
+// Job is a row of system.jobs.
+type Job struct {
+	ID           JobID      `cbor:"job_id"`
+	Type         string     `cbor:"job_type"` // flush, retention, cleanup, …
+	NamespaceID  string     `cbor:"namespace_id"`
+	TableName    *string    `cbor:"table_name,omitempty"`
+	Status       string     `cbor:"status"`               // pending, running, completed, failed, cancelled
+	Parameters   *string    `cbor:"parameters,omitempty"` // JSON
+	Result       *string    `cbor:"result,omitempty"`
+	Trace        *string    `cbor:"trace,omitempty"`
+	MemoryUsed   *int64     `cbor:"memory_used,omitempty"` // bytes
+	CPUUsed      *int64     `cbor:"cpu_used,omitempty"`    // microseconds
+	CreatedAt    Timestamp  `cbor:"created_at"`
+	StartedAt    *Timestamp `cbor:"started_at,omitempty"`
+	CompletedAt  *Timestamp `cbor:"completed_at,omitempty"`
+	NodeID       string     `cbor:"node_id"`
+	ErrorMessage *string    `cbor:"error_message,omitempty"`
+}
+
+// AuditLog is a row of system.audit_logs.
+type AuditLog struct {
+	ID            AuditID   `cbor:"audit_id"`
+	Timestamp     Timestamp `cbor:"timestamp"`
+	ActorUserID   string    `cbor:"actor_user_id"`
+	ActorUsername string    `cbor:"actor_username"`
+	Action        string    `cbor:"action"`
+	Target        string    `cbor:"target"`
+	Details       *string   `cbor:"details,omitempty"` // JSON
+	IPAddress     *string   `cbor:"ip_address,omitempty"`
+}
+
+// Metric is a row of system.metrics.
+type Metric struct {
+	ID         MetricID  `cbor:"metric_id"`
+	NodeID     string    `cbor:"node_id"`
+	Name       string    `cbor:"name"`
+	Value      float64   `cbor:"value"`
+	Labels     *JSON     `cbor:"labels,omitempty"`
+	RecordedAt Timestamp `cbor:"recorded_at"`
+}
