@@ -1,10 +1,11 @@
 package migrate
 
 import (
+	"bytes"
 	"encoding/binary"
+	"encoding/hex"
 	"errors"
 	"fmt"
-	"strings"
 	"time"
 
 	"github.com/kvmigrate/kvmigrate/store"
@@ -28,7 +29,7 @@ type Applied struct {
 // record is the encoding of Applied. The one-letter key orders first, so that
 // the start-up check can compare the fingerprint without decoding the rest.
 type record struct {
-	Fingerprint  []byte `cbor:"f"`
+	Fingerprint  string `cbor:"f"` // in hexadecimal
 	Version      uint32 `cbor:"version"`
 	Name         string `cbor:"name"`
 	Description  string `cbor:"description"`
@@ -41,12 +42,12 @@ type record struct {
 }
 
 // recordHead is how every record starts: a map of ten pairs, the key "f", a
-// byte string of eight.
-const recordHead = "\xaa\x61f\x48"
+// text of sixteen bytes.
+const recordHead = "\xaa\x61f\x70"
 
 func (a Applied) encode() ([]byte, error) {
 	return value.Marshal(record{
-		Fingerprint: a.Fingerprint[:], Version: a.Version, Name: a.Name, Description: a.Description,
+		Fingerprint: a.Fingerprint.String(), Version: a.Version, Name: a.Name, Description: a.Description,
 		Started: a.Started.UnixMilli(), Finished: a.Finished.UnixMilli(),
 		Transactions: a.Transactions, KeysWritten: a.KeysWritten, KeysDeleted: a.KeysDeleted, Program: a.Program,
 	})
@@ -57,11 +58,12 @@ func decodeApplied(data []byte) (Applied, error) {
 	if err := value.Unmarshal(data, &r); err != nil {
 		return Applied{}, err
 	}
-	if len(r.Fingerprint) != len(Fingerprint{}) {
-		return Applied{}, fmt.Errorf("a fingerprint of %d bytes", len(r.Fingerprint))
+	f, err := hex.DecodeString(r.Fingerprint)
+	if err != nil || len(f) != len(Fingerprint{}) {
+		return Applied{}, errors.New("its fingerprint is not 16 hexadecimal digits")
 	}
 	return Applied{
-		Version: r.Version, Name: r.Name, Description: r.Description, Fingerprint: Fingerprint(r.Fingerprint),
+		Version: r.Version, Name: r.Name, Description: r.Description, Fingerprint: Fingerprint(f),
 		Started: time.UnixMilli(r.Started).UTC(), Finished: time.UnixMilli(r.Finished).UTC(),
 		Transactions: r.Transactions, KeysWritten: r.KeysWritten, KeysDeleted: r.KeysDeleted, Program: r.Program,
 	}, nil
@@ -69,8 +71,10 @@ func decodeApplied(data []byte) (Applied, error) {
 
 // hasFingerprint reports whether the encoded record carries f.
 func hasFingerprint(data []byte, f Fingerprint) bool {
-	rest, ok := strings.CutPrefix(string(data), recordHead)
-	return ok && strings.HasPrefix(rest, string(f[:]))
+	var want [len(recordHead) + 2*len(f)]byte
+	copy(want[:], recordHead)
+	hex.Encode(want[len(recordHead):], f[:])
+	return bytes.HasPrefix(data, want[:])
 }
 
 // readVersion reads a schema's version. stored is false if there is none.
