@@ -27,6 +27,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"sort"
 	"sync"
 
 	"github.com/dgraph-io/badger/v4"
@@ -98,11 +99,25 @@ func limits(db *badger.DB, opts badger.Options) store.Limits {
 	}
 	switch {
 	case opts.InMemory:
-		l.ValueBytes = int(min(opts.ValueThreshold, db.MaxBatchSize()*9/10-int64(l.EntryOverhead)))
+		l.ValueBytes = max(0, min(memoryThreshold(db)-1, l.TxnBytes-l.EntryOverhead-1))
 	case !opts.SyncWrites:
 		l.TornValueBytes = int(opts.ValueThreshold)
 	}
 	return l
+}
+
+// memoryThreshold finds the ValueThreshold that a database in memory was opened
+// with, because its Opts no longer tell: Badger refuses longer values there. A
+// value of exactly that length it accepts and then ends the process over it.
+func memoryThreshold(db *badger.DB) int {
+	longest := int(db.MaxBatchSize())
+	// Badger dumps the first KiB of a value that it refuses, though it be shorter.
+	value := make([]byte, max(longest, 1<<10)+1)
+	return sort.Search(longest, func(n int) bool {
+		t := db.NewTransaction(true)
+		defer t.Discard()
+		return t.Set([]byte{0}, value[:n+1]) != nil
+	})
 }
 
 // DB returns the database below, for what the contract does not cover. Writing
@@ -125,13 +140,13 @@ func (s *Store) View(ctx context.Context, fn func(store.Reader) error) error {
 
 // Update implements [store.Store].
 func (s *Store) Update(ctx context.Context, fn func(store.Txn) error) error {
-	if s.opts.ReadOnly {
-		return &store.Error{Op: "update", Err: store.ErrReadOnly}
-	}
 	if err := s.begin(ctx, "update"); err != nil {
 		return err
 	}
 	defer s.txns.Done()
+	if s.opts.ReadOnly {
+		return &store.Error{Op: "update", Err: store.ErrReadOnly}
+	}
 	t := newTxn(ctx, s, true)
 	defer t.end()
 	if err := fn(t); err != nil {

@@ -1,11 +1,14 @@
 package badgerstore
 
 import (
+	"bytes"
+	"context"
 	"errors"
 	"fmt"
 	"strings"
 
 	"github.com/dgraph-io/badger/v4"
+	"github.com/dgraph-io/badger/v4/y"
 
 	"github.com/kvmigrate/kvmigrate/store"
 )
@@ -36,18 +39,51 @@ type mapped struct{ sentinel, cause error }
 func (e *mapped) Error() string   { return e.sentinel.Error() }
 func (e *mapped) Unwrap() []error { return []error{e.sentinel, e.cause} }
 
-// wrap turns an error of Badger into one of the contract.
+// redacted is an error of Badger that the contract has no name for, without the
+// keys and values in its text.
+type redacted struct {
+	text  string
+	cause error
+}
+
+func (e *redacted) Error() string { return e.text }
+func (e *redacted) Unwrap() error { return e.cause }
+
+// redact keeps the first line of err's text, because hex dumps follow it, and
+// takes key out of that.
+func redact(err error, key []byte) error {
+	text, _, _ := strings.Cut(err.Error(), "\n")
+	if len(key) > 0 {
+		text = strings.ReplaceAll(text, fmt.Sprintf("%q", key), "(key)")
+	}
+	return &redacted{text, err}
+}
+
+// wrap turns an error, of Badger or of this package, into one of the contract. It
+// copies key.
 func wrap(op string, key []byte, err error) error {
 	if err == nil {
 		return nil
 	}
+	return &store.Error{Op: op, Key: bytes.Clone(key), Err: translate(err, key)}
+}
+
+func translate(err error, key []byte) error {
 	for _, s := range sentinels {
+		if errors.Is(err, s.store) {
+			return err
+		}
 		if errors.Is(err, s.badger) {
-			err = &mapped{s.store, err}
-			break
+			return &mapped{s.store, err}
 		}
 	}
-	return &store.Error{Op: op, Key: key, Err: err}
+	switch {
+	case errors.Is(err, context.Canceled), errors.Is(err, context.DeadlineExceeded):
+		return err
+	case strings.Contains(err.Error(), y.ErrChecksumMismatch.Error()):
+		return &mapped{store.ErrCorrupt, err}
+	}
+	return redact(err, key)
 }
 
 // wrapOpen turns an error of badger.Open into one of the contract. Badger's lock

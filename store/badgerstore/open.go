@@ -6,6 +6,7 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"github.com/dgraph-io/badger/v4"
@@ -78,7 +79,8 @@ func exists(dir string) error {
 }
 
 func options(dir string, o Options, log *slog.Logger) badger.Options {
-	opts := badger.DefaultOptions(dir).WithMetricsEnabled(false)
+	// Without the checksum a damaged value comes back as if it were whole.
+	opts := badger.DefaultOptions(dir).WithMetricsEnabled(false).WithVerifyValueChecksum(true)
 	if o.Configure != nil {
 		opts = o.Configure(opts)
 	}
@@ -126,6 +128,13 @@ func (l logger) Warningf(format string, args ...any) { l.log.Warn(line(format, a
 func (l logger) Infof(string, ...any)                {}
 func (l logger) Debugf(string, ...any)               {}
 
+// line formats a line of Badger's without the keys that it contains.
 func line(format string, args []any) string {
+	args = slices.Clone(args)
+	for i, arg := range args {
+		if b, ok := arg.([]byte); ok {
+			args[i] = fmt.Sprintf("(%d bytes)", len(b))
+		}
+	}
 	return "badger: " + strings.TrimSpace(fmt.Sprintf(format, args...))
 }

@@ -40,11 +40,21 @@ func newTxn(ctx context.Context, s *Store, update bool) *txn {
 // panic included.
 func (t *txn) end() {
 	t.done = true
+	if t.store.db.IsClosed() {
+		// The database was closed behind our back. Nobody listens to Discard
+		// then, so that it hangs sooner or later, and the last iterator to
+		// close could remove a file that the next Open has created.
+		return
+	}
+	t.closeIterators()
+	t.badger.Discard()
+}
+
+func (t *txn) closeIterators() {
 	for _, it := range t.iterators {
 		it.Close()
 	}
 	t.iterators = nil
-	t.badger.Discard()
 }
 
 func (t *txn) commit() error {
@@ -54,11 +64,11 @@ func (t *txn) commit() error {
 	if err := t.ctx.Err(); err != nil {
 		return &store.Error{Op: "commit", Err: err}
 	}
-	t.done = true
-	for _, it := range t.iterators {
-		it.Close()
+	if t.store.db.IsClosed() {
+		return &store.Error{Op: "commit", Err: store.ErrClosed}
 	}
-	t.iterators = nil
+	t.done = true
+	t.closeIterators()
 	if err := t.badger.Commit(); err != nil {
 		if t.store.db.IsClosed() {
 			err = badger.ErrDBClosed
@@ -70,16 +80,14 @@ func (t *txn) commit() error {
 
 // usable says why an operation may not go on.
 func (t *txn) usable(op string, key []byte) error {
-	if t.done {
-		return &store.Error{Op: op, Key: key, Err: store.ErrTxnDone}
+	err := t.ctx.Err()
+	switch {
+	case t.done:
+		err = store.ErrTxnDone
+	case err == nil && t.store.db.IsClosed():
+		err = store.ErrClosed
 	}
-	if err := t.ctx.Err(); err != nil {
-		return &store.Error{Op: op, Key: key, Err: err}
-	}
-	if t.store.db.IsClosed() {
-		return &store.Error{Op: op, Key: key, Err: store.ErrClosed}
-	}
-	return nil
+	return wrap(op, key, err)
 }
 
 // Get implements store.Reader.
@@ -89,17 +97,22 @@ func (t *txn) Get(key []byte) (store.Entry, error) {
 	}
 	item, err := t.badger.Get(key)
 	if err != nil {
-		return store.Entry{}, wrap("get", bytes.Clone(key), err)
+		if t.store.db.IsClosed() {
+			err = badger.ErrDBClosed
+		}
+		return store.Entry{}, wrap("get", key, err)
 	}
 	e := store.Entry{Key: key, ExpiresAt: item.ExpiresAt(), Meta: item.UserMeta()}
-	e.Value, err = readValue(item, nil)
-	return e, wrap("get", bytes.Clone(key), err)
+	if e.Value, err = readValue(item, nil); err != nil {
+		return store.Entry{}, wrap("get", key, err)
+	}
+	return e, nil
 }
 
 // Scan implements store.Reader.
 func (t *txn) Scan(s store.Scan) iter.Seq2[store.Entry, error] {
 	return func(yield func(store.Entry, error) bool) {
-		if err := t.usable("scan", s.Prefix); err != nil {
+		if err := t.usable("scan", nil); err != nil {
 			yield(store.Entry{}, err)
 			return
 		}
@@ -117,23 +130,20 @@ func (t *txn) Scan(s store.Scan) iter.Seq2[store.Entry, error] {
 		defer t.closeIterator(it)
 
 		var key, value []byte
-		for it.Seek(start(s)); it.Valid(); it.Next() {
+		it.Seek(start(s))
+		if s.Reverse && it.Valid() && !it.ValidForPrefix(s.Prefix) {
+			it.Next() // the seek found the very key that ends the prefix
+		}
+		// Item marks its key as read, so it is called only for keys to yield: a
+		// neighbour of the range must not cause a conflict.
+		for ; it.ValidForPrefix(s.Prefix); it.Next() {
 			item := it.Item()
-			if !bytes.HasPrefix(item.Key(), s.Prefix) {
-				if s.Reverse && bytes.Compare(item.Key(), s.Prefix) > 0 {
-					continue
-				}
-				return
-			}
-			if bytes.HasPrefix(item.Key(), badgerPrefix) {
-				continue
-			}
 			key = item.KeyCopy(key)
 			e := store.Entry{Key: key, ExpiresAt: item.ExpiresAt(), Meta: item.UserMeta()}
 			if !s.KeysOnly {
 				var err error
 				if value, err = readValue(item, value); err != nil {
-					yield(store.Entry{}, wrap("scan", bytes.Clone(key), err))
+					yield(store.Entry{}, wrap("scan", key, err))
 					return
 				}
 				e.Value = value
@@ -141,7 +151,7 @@ func (t *txn) Scan(s store.Scan) iter.Seq2[store.Entry, error] {
 			if !yield(e, nil) {
 				return
 			}
-			if err := t.usable("scan", s.Prefix); err != nil {
+			if err := t.usable("scan", nil); err != nil {
 				yield(store.Entry{}, err)
 				return
 			}
@@ -207,8 +217,7 @@ func readValue(item *badger.Item, buf []byte) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	// A write of the transaction itself has no recorded length: its size is 0.
-	if size := item.ValueSize(); size > int64(len(value)) && size != estimatedSize(item, len(value)) {
+	if torn(item, len(value)) {
 		return nil, fmt.Errorf("%w: %w", store.ErrCorrupt, errTorn)
 	}
 	if value == nil {
@@ -217,13 +226,22 @@ func readValue(item *badger.Item, buf []byte) ([]byte, error) {
 	return value, nil
 }
 
-// estimatedSize is what Item.ValueSize reports for a value of n bytes in the
-// value log: Badger derives it from the length of the whole record and takes six
-// bytes for the record's header, which is really two bytes and three varints.
-func estimatedSize(item *badger.Item, n int) int64 {
-	keyLen := uint64(len(item.Key()) + 8)
-	header := 2 + uvarintLen(keyLen) + uvarintLen(uint64(n)) + uvarintLen(item.ExpiresAt())
-	return int64(n + header - 6)
+// torn reports whether a value that came back with n bytes had another length
+// when it was written. Only a value in the value log can: Badger logs a failed
+// read of it and returns nothing. Beside the key is recorded the length of its
+// record, which is a header of two bytes and three varints, the key with its
+// version, the value and a checksum.
+func torn(item *badger.Item, n int) bool {
+	const version, checksum = 8, 4
+	record, key := item.EstimatedSize(), int64(len(item.Key()))
+	// ValueSize takes an estimate of record's other parts from it if the value is
+	// in the value log, and only the key if it is not. Both are 0 for a write of
+	// the transaction itself.
+	if record-item.ValueSize() <= key {
+		return false
+	}
+	header := 2 + uvarintLen(uint64(key+version)) + uvarintLen(uint64(n)) + uvarintLen(item.ExpiresAt())
+	return record != int64(header)+key+version+int64(n)+checksum
 }
 
 func uvarintLen(x uint64) int { return (bits.Len64(x|1) + 6) / 7 }
@@ -246,7 +264,7 @@ func (t *txn) Delete(key []byte) error {
 
 // write admits one write of e and remembers the first that fails.
 func (t *txn) write(op string, e store.Entry, do func() error) error {
-	if t.poison != nil {
+	if t.poison != nil && !t.done {
 		return t.poison
 	}
 	err := t.usable(op, e.Key)
@@ -254,7 +272,7 @@ func (t *txn) write(op string, e store.Entry, do func() error) error {
 		if err = t.admit(e); err == nil {
 			err = do()
 		}
-		err = wrap(op, bytes.Clone(e.Key), err)
+		err = wrap(op, e.Key, err)
 	}
 	t.poison = err
 	return err
