@@ -1,0 +1,30 @@
+# make demo   the main job on a store in a temporary directory
+# make test   all tests
+# make check  everything that must hold before a commit
+
+# The race detector needs a C compiler; make check insists on it.
+RACE := $(if $(filter 1,$(shell go env CGO_ENABLED)),-race)
+
+.PHONY: demo test check lint tidy generated
+
+demo:
+	@go run ./testdata/demo
+
+test:
+	go test $(RACE) ./...
+
+check: lint tidy generated
+	go test -race ./...
+
+lint:
+	@test -z "$$(gofmt -l store migrate migrations systables testdata)" || { gofmt -l store migrate migrations systables testdata; exit 1; }
+	go vet ./... ./testdata/demo
+	go tool -modfile=.ci/tools/go.mod golangci-lint run ./... ./testdata/demo
+
+tidy:
+	go mod tidy -diff
+
+# Without NAME the generators change nothing but what they keep up to date.
+generated:
+	go generate ./...
+	git diff --exit-code -- migrations testdata docs

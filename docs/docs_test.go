@@ -1,0 +1,158 @@
+// Package docs_test does what the documents say.
+package docs_test
+
+import (
+	"bytes"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+)
+
+// fileBlocks matches "`path`:" followed by a block of Go.
+var fileBlocks = regexp.MustCompile("(?m)^`([^`\n]+)`:\n\n```go\n((?s:.*?))```$")
+
+// TestGettingStarted builds the program of getting-started.md word for word, in
+// a module of its own, and runs it.
+func TestGettingStarted(t *testing.T) {
+	page, err := os.ReadFile("getting-started.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	dir := t.TempDir()
+	blocks := fileBlocks.FindAllSubmatch(page, -1)
+	if len(blocks) != 4 {
+		t.Fatalf("found %d files in the page, want 4", len(blocks))
+	}
+	for _, b := range blocks {
+		path := filepath.Join(dir, string(b[1]))
+		if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(path, b[2], 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	useThisModule(t, dir)
+
+	if diff := cmp.Diff("v0 -> v2\n", run(t, dir, nil, "go", "run", ".")); diff != "" {
+		t.Errorf("first run (-want +got):\n%s", diff)
+	}
+	if diff := cmp.Diff("v2 -> v2\n", run(t, dir, nil, "go", "run", ".")); diff != "" {
+		t.Errorf("second run (-want +got):\n%s", diff)
+	}
+	run(t, dir, []string{"NAME=add_tags"}, "go", "generate", "./migrations")
+	run(t, dir, nil, "go", "vet", "./...")
+	if _, err := os.Stat(filepath.Join(dir, "migrations", "v0003_add_tags.go")); err != nil {
+		t.Error(err)
+	}
+}
+
+// useThisModule stands in for go get: the module in dir uses this working tree,
+// at the versions of its go.mod and go.sum.
+func useThisModule(t *testing.T, dir string) {
+	t.Helper()
+	root, err := filepath.Abs("..")
+	if err != nil {
+		t.Fatal(err)
+	}
+	mod, err := os.ReadFile(filepath.Join(root, "go.mod"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	sum, err := os.ReadFile(filepath.Join(root, "go.sum"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, requires, _ := strings.Cut(string(mod), "\n")
+	text := "module example.com/notes\n" + requires +
+		"\nrequire github.com/kvmigrate/kvmigrate v0.0.0\nreplace github.com/kvmigrate/kvmigrate => " + root + "\n"
+	for name, data := range map[string][]byte{"go.mod": []byte(text), "go.sum": sum} {
+		if err := os.WriteFile(filepath.Join(dir, name), data, 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+// run runs a command in dir and returns what it prints on standard output.
+func run(t *testing.T, dir string, env []string, name string, args ...string) string {
+	t.Helper()
+	cmd := exec.CommandContext(t.Context(), name, args...)
+	cmd.Dir = dir
+	cmd.Env = append(append(os.Environ(), "GOFLAGS=-mod=mod", "GOPROXY=off", "GOWORK=off"), env...)
+	var stdout, stderr bytes.Buffer
+	cmd.Stdout, cmd.Stderr = &stdout, &stderr
+	if err := cmd.Run(); err != nil {
+		t.Fatalf("%s: %v\n%s%s", cmd, err, stdout.Bytes(), stderr.Bytes())
+	}
+	return stdout.String()
+}
+
+// TestLinks finds links between documents that lead nowhere.
+func TestLinks(t *testing.T) {
+	link := regexp.MustCompile(`\]\(([^)#:]+)(?:#[^)]*)?\)`)
+	var pages []string
+	for _, pattern := range []string{"../*.md", "*.md", "*/*.md"} {
+		found, err := filepath.Glob(pattern)
+		if err != nil {
+			t.Fatal(err)
+		}
+		pages = append(pages, found...)
+	}
+	links := 0
+	for _, page := range pages {
+		data, err := os.ReadFile(page)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, l := range link.FindAllSubmatch(data, -1) {
+			links++
+			if _, err := os.Stat(filepath.Join(filepath.Dir(page), string(l[1]))); err != nil {
+				t.Errorf("%s: %v", page, err)
+			}
+		}
+	}
+	if links == 0 {
+		t.Error("found no links at all")
+	}
+}
+
+// TestImportDirection: store <- migrate <- migrations <- systables <- programs,
+// and only badgerstore imports Badger.
+func TestImportDirection(t *testing.T) {
+	const module = "github.com/kvmigrate/kvmigrate/"
+	layer := func(pkg string) int {
+		for i, prefix := range []string{"store", "migrate/cmd", "migrate", "migrations", "systables"} {
+			if pkg == prefix || strings.HasPrefix(pkg, prefix+"/") {
+				return map[int]int{0: 0, 1: 9, 2: 1, 3: 2, 4: 3}[i]
+			}
+		}
+		return 9 // programs import what they like
+	}
+	lines := run(t, "..", nil, "go", "list", "-f", `{{.ImportPath}}{{range .Imports}} {{.}}{{end}}`, "./...")
+	seen := 0
+	for line := range strings.Lines(lines) {
+		fields := strings.Fields(line)
+		from := strings.TrimPrefix(fields[0], module)
+		for _, imported := range fields[1:] {
+			if strings.HasPrefix(imported, "github.com/dgraph-io/badger") && from != "store/badgerstore" {
+				t.Errorf("%s imports Badger: only store/badgerstore may", from)
+			}
+			to, ours := strings.CutPrefix(imported, module)
+			if !ours {
+				continue
+			}
+			seen++
+			if layer(to) > layer(from) {
+				t.Errorf("%s imports %s, against the direction store <- migrate <- migrations <- systables", from, to)
+			}
+		}
+	}
+	if seen < 10 {
+		t.Errorf("saw %d imports within the module: the test looks at the wrong thing", seen)
+	}
+}
