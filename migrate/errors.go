@@ -12,17 +12,17 @@ import (
 // this store as it is. Nothing was written.
 var ErrRefused = errors.New("store refused")
 
-// ErrUnversioned: the store holds data, but no schema version and nothing else
+// ErrUnversioned means that the store holds data, but no schema version and nothing else
 // that kvmigrate writes. It is another program's store, or one from before
 // kvmigrate; for the latter set Options.AllowUnversioned. It matches ErrRefused.
 var ErrUnversioned error = refusal("the store holds data but no schema version, so it may belong to another program; nothing was changed. " +
 	"If the data is from before this program used kvmigrate, allow unversioned stores and start again")
 
-// ErrReservedKey: a migration wrote to a key in which kvmigrate keeps the
+// ErrReservedKey means that a migration wrote to a key in which kvmigrate keeps the
 // version, history or progress of the schema.
 var ErrReservedKey = errors.New("key is reserved for the schema's version and history")
 
-// ErrTornValue: a migration wrote, in one transaction with the version, a value
+// ErrTornValue means that a migration wrote, in one transaction with the version, a value
 // so large that a power loss could empty it although the version survives. Open
 // the Badger store with SyncWrites.
 var ErrTornValue = errors.New("the value is too large to be safe in a transaction with the version while Badger's SyncWrites is off; open the store with SyncWrites on")
@@ -32,7 +32,7 @@ type refusal string
 func (e refusal) Error() string      { return string(e) }
 func (refusal) Is(target error) bool { return target == ErrRefused }
 
-// A DowngradeError: the store is at a version beyond the one that the program
+// A DowngradeError says that the store is at a version beyond the one that the program
 // knows or was asked for. It matches [ErrRefused].
 type DowngradeError struct {
 	Schema    string
@@ -54,7 +54,7 @@ func (e *DowngradeError) Error() string {
 // Is reports whether target is ErrRefused.
 func (*DowngradeError) Is(target error) bool { return target == ErrRefused }
 
-// An UnknownTargetError: the version asked for is beyond the latest that the
+// An UnknownTargetError says that the version asked for is beyond the latest that the
 // program knows. Nothing was written.
 type UnknownTargetError struct {
 	Schema string
@@ -66,7 +66,7 @@ func (e *UnknownTargetError) Error() string {
 	return fmt.Sprintf("no version v%d of %s schema: the latest this program knows is v%d; nothing was changed", e.Target, e.Schema, e.Latest)
 }
 
-// A CorruptError: what the store keeps about its schema is damaged or
+// A CorruptError says that what the store keeps about its schema is damaged or
 // contradicts itself. It matches [ErrRefused] and [store.ErrCorrupt].
 type CorruptError struct {
 	Schema string
@@ -91,7 +91,7 @@ func (*CorruptError) Is(target error) bool {
 // Unwrap returns Err.
 func (e *CorruptError) Unwrap() error { return e.Err }
 
-// A RenamedError: the store had another migration applied under a number that
+// A RenamedError says that the store had another migration applied under a number that
 // the program knows, as when two branches took the same one. It matches
 // [ErrRefused].
 type RenamedError struct {
@@ -109,7 +109,7 @@ func (e *RenamedError) Error() string {
 // Is reports whether target is ErrRefused.
 func (*RenamedError) Is(target error) bool { return target == ErrRefused }
 
-// An UnderWayError: another version of the program began a migration that this
+// An UnderWayError says that another version of the program began a migration that this
 // one does not know and was interrupted. It matches [ErrRefused].
 type UnderWayError struct {
 	Schema  string
@@ -126,7 +126,7 @@ func (e *UnderWayError) Error() string {
 // Is reports whether target is ErrRefused.
 func (*UnderWayError) Is(target error) bool { return target == ErrRefused }
 
-// A MigrationError: one migration failed. Its transaction was discarded: the
+// A MigrationError says that one migration failed. Its transaction was discarded: the
 // store is as the migration found it, at version Version-1.
 type MigrationError struct {
 	Schema  string

@@ -420,7 +420,7 @@ func TestFailedMigration(t *testing.T) {
 func TestPanicCarriesTheStack(t *testing.T) {
 	_, err := up(t, openStore(t), []migrate.Migration{{Version: 1, Name: "bad", Up: func(context.Context, *migrate.Tx) error {
 		var m map[string]int
-		m["x"] = 1
+		m["x"] = 1 //nolint:staticcheck // the panic is the point
 		return nil
 	}}})
 	p, ok := errors.AsType[*migrate.PanicError](err)

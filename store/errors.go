@@ -6,43 +6,43 @@ import "errors"
 // own or the context's matches one of these with errors.Is, or is a failure of
 // the engine below that kvmigrate cannot name.
 var (
-	// ErrNotFound: the key does not exist, or its entry has expired.
+	// ErrNotFound means that the key does not exist, or its entry has expired.
 	ErrNotFound = errors.New("key not found")
 
-	// ErrConflict: another transaction changed what this one had read.
+	// ErrConflict means that another transaction changed what this one had read.
 	// Nothing was written; [Update] tries again.
 	ErrConflict = errors.New("transaction conflict")
 
-	// ErrTxnTooBig: the transaction would exceed the store's [Limits].
+	// ErrTxnTooBig means that the transaction would exceed the store's [Limits].
 	// Nothing was written.
 	ErrTxnTooBig = errors.New("transaction too big")
 
-	// ErrInvalidKey: the key is empty, too long, or reserved by the engine.
+	// ErrInvalidKey means that the key is empty, too long, or reserved by the engine.
 	ErrInvalidKey = errors.New("invalid key")
 
-	// ErrValueTooBig: the value is longer than the store's [Limits] allow.
+	// ErrValueTooBig means that the value is longer than the store's [Limits] allow.
 	ErrValueTooBig = errors.New("value too big")
 
-	// ErrReadOnly: the store was opened read-only.
+	// ErrReadOnly means that the store was opened read-only.
 	ErrReadOnly = errors.New("store is read-only")
 
-	// ErrTxnDone: a Reader or Txn was used after its callback returned.
+	// ErrTxnDone means that a Reader or Txn was used after its callback returned.
 	ErrTxnDone = errors.New("transaction already ended")
 
-	// ErrClosed: the store is closed, or the handle lent to it is.
+	// ErrClosed means that the store is closed, or the handle lent to it is.
 	ErrClosed = errors.New("store is closed")
 
-	// ErrBusy: the engine refuses writes for the moment, for example while
+	// ErrBusy means that the engine refuses writes for the moment, for example while
 	// it drops a prefix. Nothing was written; [Update] tries again.
 	ErrBusy = errors.New("store refuses writes for the moment")
 
-	// ErrLocked: another process has the store open.
+	// ErrLocked means that another process has the store open.
 	ErrLocked = errors.New("store is in use by another process")
 
-	// ErrCorrupt: the store returned something other than what was written.
+	// ErrCorrupt means that the store returned something other than what was written.
 	ErrCorrupt = errors.New("store is corrupt")
 
-	// ErrUnsupported: the store cannot do what was asked, or was opened in a
+	// ErrUnsupported means that the store cannot do what was asked, or was opened in a
 	// way that breaks the contract of this package.
 	ErrUnsupported = errors.New("not supported by this store")
 )

@@ -6,17 +6,26 @@ import (
 	"github.com/kvmigrate/kvmigrate/store/tuple"
 )
 
-// The keys of the tables. Each has a type of its own, so that a job's key cannot
-// be taken for a user's.
+// Each table's keys have a type of their own, so that a job's key cannot be taken
+// for a user's.
 type (
-	UserID      string // a UUID
+	// UserID is the primary key of Users, a UUID.
+	UserID string
+	// NamespaceID is the primary key of Namespaces.
 	NamespaceID string
-	TableID     string // "namespace_id:table_name"
-	StorageID   string
-	LiveID      string // "{user_id}-{connection_id}-{table}-{query_id}"
-	JobID       string
-	AuditID     string
-	MetricID    string
+	// TableID is the primary key of Tables: "namespace_id:table_name".
+	TableID string
+	// StorageID is the primary key of Storages.
+	StorageID string
+	// LiveID is the primary key of LiveQueries:
+	// "{user_id}-{connection_id}-{table}-{query_id}".
+	LiveID string
+	// JobID is the primary key of Jobs.
+	JobID string
+	// AuditID is the primary key of AuditLogs.
+	AuditID string
+	// MetricID is the primary key of Metrics.
+	MetricID string
 )
 
 // Timestamp is a point in time in Unix milliseconds, UTC.

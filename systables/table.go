@@ -11,10 +11,10 @@ import (
 )
 
 var (
-	// ErrNotFound: the table has no row with that key.
+	// ErrNotFound means that the table has no row with that key.
 	ErrNotFound = errors.New("row not found")
 
-	// ErrExists: the table has a row with that primary key, or with that
+	// ErrExists means that the table has a row with that primary key, or with that
 	// value in a unique column, already.
 	ErrExists = errors.New("row already exists")
 )

@@ -24,7 +24,7 @@ const (
 	signBit   = 1 << 63
 )
 
-// ErrMalformed: the bytes are not the encoding of a tuple.
+// ErrMalformed means that the bytes are not the encoding of a tuple.
 var ErrMalformed = errors.New("malformed tuple key")
 
 // AppendString appends the encoding of s to key.
