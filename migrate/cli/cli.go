@@ -1,0 +1,205 @@
+// Package cli is the operator's commands over migrate, for any program to embed:
+// up, plan, status, history, dump, new and version.
+//
+// A program whose migrations are registered calls [Run] from its main function:
+//
+//	os.Exit(cli.Run(ctx, cli.Config{Name: "notes", Schema: "notes"}, os.Args[1:], os.Stdout, os.Stderr))
+//
+// or adds [Command] to a tree of cobra commands that it has. Data goes to
+// standard output, the log and errors to standard error.
+package cli
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"github.com/kvmigrate/kvmigrate/migrate"
+	"github.com/kvmigrate/kvmigrate/store"
+	"github.com/kvmigrate/kvmigrate/store/badgerstore"
+)
+
+// The exit codes.
+const (
+	ExitDone    = 0 // what was asked for is done
+	ExitFailed  = 1 // something went wrong; the store is at a version it can go on from
+	ExitUsage   = 2 // the command line makes no sense
+	ExitRefused = 3 // the store is newer than the program, corrupt or foreign; nothing was changed
+)
+
+// Config adapts the commands to a program. The zero Config is the default
+// registry and schema, over Badger directories.
+type Config struct {
+	// Name is the name of the command in help texts. Empty means "kvmigrate".
+	Name string
+
+	// Registry holds the migrations. Nil means migrate's default registry.
+	Registry *migrate.Registry
+
+	// Schema is the default of --schema. Empty means migrate.DefaultSchema.
+	Schema string
+
+	// Program is what history says ran a migration. Empty means the main
+	// module and its version.
+	Program string
+
+	// Open opens the store that --store names. If mustExist is set it must
+	// not create one. Nil takes the name for a Badger directory.
+	Open func(ctx context.Context, name string, mustExist bool, log *slog.Logger) (store.Store, error)
+}
+
+// Run parses args, without the program's name, runs the command and returns the
+// exit code. A cancelled ctx stops between and within transactions; running
+// again goes on. It may be called concurrently.
+func Run(ctx context.Context, cfg Config, args []string, stdout, stderr io.Writer) int {
+	cmd := Command(cfg)
+	cmd.SetArgs(args)
+	cmd.SetOut(stdout)
+	cmd.SetErr(stderr)
+	err := cmd.ExecuteContext(ctx)
+	if err != nil {
+		fmt.Fprintf(stderr, "%s: %v\n", cmd.Name(), err)
+	}
+	return ExitCode(err)
+}
+
+// ExitCode returns the exit code that an error of [Command] stands for.
+func ExitCode(err error) int {
+	switch {
+	case err == nil:
+		return ExitDone
+	case errors.Is(err, migrate.ErrRefused):
+		return ExitRefused
+	case errors.Is(err, errUsage), isUnknownTarget(err), isUnknownCommand(err):
+		return ExitUsage
+	}
+	return ExitFailed
+}
+
+// errUsage marks what is wrong with the command line.
+var errUsage = errors.New("see --help")
+
+func usage(err error) error { return fmt.Errorf("%w; %w", err, errUsage) }
+
+func isUnknownTarget(err error) bool {
+	_, ok := errors.AsType[*migrate.UnknownTargetError](err)
+	return ok
+}
+
+// isUnknownCommand recognises the one usage error of cobra that has neither a
+// type nor a hook.
+func isUnknownCommand(err error) bool { return strings.HasPrefix(err.Error(), "unknown command ") }
+
+// Command returns the root command. Its RunE functions return errors for
+// [ExitCode]; the caller prints them.
+func Command(cfg Config) *cobra.Command {
+	if cfg.Name == "" {
+		cfg.Name = "kvmigrate"
+	}
+	if cfg.Registry == nil {
+		cfg.Registry = migrate.DefaultRegistry()
+	}
+	if cfg.Schema == "" {
+		cfg.Schema = migrate.DefaultSchema
+	}
+	if cfg.Open == nil {
+		cfg.Open = openBadger
+	}
+	a := &app{Config: cfg}
+	root := &cobra.Command{
+		Use:   cfg.Name,
+		Short: "Versioned schema migrations for key-value stores",
+		Long: `Versioned schema migrations for key-value stores.
+
+Data goes to standard output, the log to standard error.
+
+Exit codes:
+  0  done
+  1  failed; the error says what and in which migration
+  2  usage: the command line makes no sense
+  3  refused: the store is newer than this program, corrupt, or another
+     program's; nothing was changed`,
+		Example: fmt.Sprintf("  %[1]s --store DIR up\n  %[1]s --store DIR status --json", cfg.Name),
+		Args:    cobra.NoArgs,
+		RunE:    func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
+
+		SilenceUsage:  true,
+		SilenceErrors: true,
+	}
+	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return usage(err) })
+	flags := root.PersistentFlags()
+	flags.StringVar(&a.store, "store", "", "the store: the path of a Badger directory")
+	flags.StringVar(&a.schema, "schema", cfg.Schema, "the schema within the store")
+	flags.BoolVar(&a.allowUnversioned, "allow-unversioned", false, "take a store with data and no version for one at v0")
+	flags.BoolVarP(&a.verbose, "verbose", "v", false, "log what is not news, too")
+	root.AddCommand(a.up(), a.plan(), a.status(), a.history(), a.dump(), a.create(), a.version())
+	return root
+}
+
+// app is one invocation: the configuration and the flags.
+type app struct {
+	Config
+	store            string
+	schema           string
+	allowUnversioned bool
+	verbose          bool
+	json             bool
+}
+
+// withRunner opens the store for do and closes it again.
+func (a *app) withRunner(cmd *cobra.Command, mustExist bool, do func(ctx context.Context, r *migrate.Runner, st store.Store) error) (err error) {
+	if a.store == "" {
+		return usage(errors.New("--store is missing: name the store"))
+	}
+	log := a.logger(cmd.ErrOrStderr())
+	ctx := cmd.Context()
+	st, err := a.Open(ctx, a.store, mustExist, log)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, st.Close()) }()
+	r, err := migrate.New(st, migrate.Options{
+		Registry: a.Registry, Schema: a.schema, AllowUnversioned: a.allowUnversioned, Program: a.Program, Logger: log,
+	})
+	if err != nil {
+		return err
+	}
+	return do(ctx, r, st)
+}
+
+// logger logs to w without the time: a person reads it while the command runs.
+func (a *app) logger(w io.Writer) *slog.Logger {
+	o := &slog.HandlerOptions{
+		ReplaceAttr: func(groups []string, attr slog.Attr) slog.Attr {
+			if len(groups) == 0 && attr.Key == slog.TimeKey {
+				return slog.Attr{}
+			}
+			return attr
+		},
+	}
+	if a.verbose {
+		o.Level = slog.LevelDebug
+	}
+	return slog.New(slog.NewTextHandler(w, o))
+}
+
+func openBadger(ctx context.Context, dir string, mustExist bool, log *slog.Logger) (store.Store, error) {
+	st, err := badgerstore.Open(ctx, dir, badgerstore.Options{MustExist: mustExist, Logger: log})
+	if err != nil {
+		return nil, err
+	}
+	return st, nil
+}
+
+// noArgs refuses arguments with exit code 2.
+func noArgs(_ *cobra.Command, args []string) error {
+	if len(args) > 0 {
+		return usage(fmt.Errorf("unexpected argument %q", args[0]))
+	}
+	return nil
+}

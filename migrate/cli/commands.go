@@ -1,0 +1,330 @@
+package cli
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"path/filepath"
+	"runtime/debug"
+	"text/tabwriter"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/kvmigrate/kvmigrate/migrate"
+	"github.com/kvmigrate/kvmigrate/migrate/scaffold"
+	"github.com/kvmigrate/kvmigrate/store"
+	"github.com/kvmigrate/kvmigrate/store/dump"
+)
+
+// The JSON forms. Their keys are part of the interface.
+type (
+	migrationJSON struct {
+		Version     uint32 `json:"version"`
+		Name        string `json:"name"`
+		Description string `json:"description"`
+	}
+	statusJSON struct {
+		Schema  string          `json:"schema"`
+		Version uint32          `json:"version"`
+		Stored  bool            `json:"stored"`
+		Latest  uint32          `json:"latest"`
+		Pending []migrationJSON `json:"pending"`
+		Error   string          `json:"error,omitempty"`
+	}
+	planJSON struct {
+		Schema  string          `json:"schema"`
+		From    uint32          `json:"from"`
+		To      uint32          `json:"to"`
+		Pending []migrationJSON `json:"pending"`
+	}
+	appliedJSON struct {
+		Version      uint32    `json:"version"`
+		Name         string    `json:"name"`
+		Description  string    `json:"description"`
+		Fingerprint  string    `json:"fingerprint"`
+		Started      time.Time `json:"started"`
+		Finished     time.Time `json:"finished"`
+		Transactions uint64    `json:"transactions"`
+		KeysWritten  uint64    `json:"keys_written"`
+		KeysDeleted  uint64    `json:"keys_deleted"`
+		Program      string    `json:"program"`
+	}
+	entryJSON struct {
+		Key       []byte `json:"key"`   // base64
+		Value     []byte `json:"value"` // base64
+		Text      string `json:"text"`  // the value as dump prints it
+		ExpiresAt uint64 `json:"expires_at,omitempty"`
+		Meta      byte   `json:"meta,omitempty"`
+	}
+	versionJSON struct {
+		Program string `json:"program"`
+		Version string `json:"version"`
+		Schema  string `json:"schema"`
+		Latest  uint32 `json:"latest"`
+	}
+)
+
+func toJSON(migrations []migrate.Migration) []migrationJSON {
+	out := make([]migrationJSON, 0, len(migrations))
+	for _, m := range migrations {
+		out = append(out, migrationJSON{m.Version, m.Name, m.Description})
+	}
+	return out
+}
+
+func encode(w io.Writer, v any) error {
+	e := json.NewEncoder(w)
+	e.SetIndent("", "  ")
+	return e.Encode(v)
+}
+
+// reader makes cmd a reader, which has --json.
+func (a *app) reader(cmd *cobra.Command) *cobra.Command {
+	cmd.Flags().BoolVar(&a.json, "json", false, "print JSON")
+	return cmd
+}
+
+func (a *app) example(args string) string { return fmt.Sprintf("  %s --store DIR %s", a.Name, args) }
+
+func (a *app) up() *cobra.Command {
+	var to uint32
+	cmd := &cobra.Command{
+		Use:     "up",
+		Short:   "Run the pending migrations; creates the store if there is none",
+		Example: a.example("up --to 2"),
+		Args:    noArgs,
+	}
+	cmd.Flags().Uint32Var(&to, "to", 0, "stop at this version instead of the latest")
+	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
+		return a.withRunner(cmd, false, func(ctx context.Context, r *migrate.Runner, _ store.Store) error {
+			report, err := r.UpTo(ctx, a.target(cmd, to))
+			if err != nil {
+				return err
+			}
+			_, err = fmt.Fprintf(cmd.OutOrStdout(), "%s schema is at v%d (%d applied)\n", report.Schema, report.To, len(report.Applied))
+			return err
+		})
+	}
+	return cmd
+}
+
+// target is the version that --to names, or the latest.
+func (a *app) target(cmd *cobra.Command, to uint32) uint32 {
+	if cmd.Flags().Changed("to") {
+		return to
+	}
+	return a.Registry.Latest()
+}
+
+func (a *app) plan() *cobra.Command {
+	var to uint32
+	cmd := &cobra.Command{
+		Use:     "plan",
+		Short:   "Show what up would do",
+		Example: a.example("plan"),
+		Args:    noArgs,
+	}
+	cmd.Flags().Uint32Var(&to, "to", 0, "stop at this version instead of the latest")
+	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
+		return a.withRunner(cmd, true, func(ctx context.Context, r *migrate.Runner, _ store.Store) error {
+			plan, err := r.Plan(ctx, a.target(cmd, to))
+			if err != nil {
+				return err
+			}
+			w := cmd.OutOrStdout()
+			if a.json {
+				return encode(w, planJSON{plan.Schema, plan.From, plan.To, toJSON(plan.Pending)})
+			}
+			return printPlan(w, plan)
+		})
+	}
+	return a.reader(cmd)
+}
+
+func printPlan(w io.Writer, plan migrate.Plan) error {
+	if len(plan.Pending) == 0 {
+		_, err := fmt.Fprintf(w, "%s schema is at v%d: nothing to do\n", plan.Schema, plan.From)
+		return err
+	}
+	_, err := fmt.Fprintf(w, "%s schema: v%d -> v%d\n", plan.Schema, plan.From, plan.To)
+	return errors.Join(err, printMigrations(w, plan.Pending))
+}
+
+func printMigrations(w io.Writer, migrations []migrate.Migration) error {
+	t := table(w)
+	for _, m := range migrations {
+		fmt.Fprintf(t, "  v%d\t%s\t%s\n", m.Version, m.Name, m.Description)
+	}
+	return t.Flush()
+}
+
+func table(w io.Writer) *tabwriter.Writer { return tabwriter.NewWriter(w, 0, 8, 2, ' ', 0) }
+
+func (a *app) status() *cobra.Command {
+	cmd := &cobra.Command{
+		Use:     "status",
+		Short:   "Show the store's version and what is pending",
+		Example: a.example("status --json"),
+		Args:    noArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			return a.withRunner(cmd, true, func(ctx context.Context, r *migrate.Runner, _ store.Store) error {
+				status, err := r.Status(ctx)
+				w := cmd.OutOrStdout()
+				if a.json {
+					return errors.Join(err, encode(w, newStatusJSON(status, err)))
+				}
+				if errors.Is(err, store.ErrCorrupt) {
+					return err // there is no version to show
+				}
+				return errors.Join(err, printStatus(w, status))
+			})
+		},
+	}
+	return a.reader(cmd)
+}
+
+func newStatusJSON(s migrate.Status, err error) statusJSON {
+	out := statusJSON{Schema: s.Schema, Version: s.Version, Stored: s.Stored, Latest: s.Latest, Pending: toJSON(s.Pending)}
+	if err != nil {
+		out.Error = err.Error()
+	}
+	return out
+}
+
+func printStatus(w io.Writer, s migrate.Status) error {
+	version := fmt.Sprintf("v%d", s.Version)
+	if !s.Stored {
+		version = "none"
+	}
+	t := table(w)
+	fmt.Fprintf(t, "schema\t%s\nstored version\t%s\nlatest known\tv%d\npending\t%d\n", s.Schema, version, s.Latest, len(s.Pending))
+	return errors.Join(t.Flush(), printMigrations(w, s.Pending))
+}
+
+func (a *app) history() *cobra.Command {
+	cmd := &cobra.Command{
+		Use:     "history",
+		Short:   "Show which migrations were applied, when and by what",
+		Example: a.example("history"),
+		Args:    noArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			return a.withRunner(cmd, true, func(ctx context.Context, r *migrate.Runner, _ store.Store) error {
+				history, err := r.History(ctx)
+				if err != nil {
+					return err
+				}
+				w := cmd.OutOrStdout()
+				if a.json {
+					out := make([]appliedJSON, 0, len(history))
+					for _, h := range history {
+						out = append(out, appliedJSON{h.Version, h.Name, h.Description, h.Fingerprint.String(),
+							h.Started, h.Finished, h.Transactions, h.KeysWritten, h.KeysDeleted, h.Program})
+					}
+					return encode(w, out)
+				}
+				t := table(w)
+				fmt.Fprintln(t, "VERSION\tNAME\tFINISHED\tWRITTEN\tDELETED\tPROGRAM")
+				for _, h := range history {
+					fmt.Fprintf(t, "v%d\t%s\t%s\t%d\t%d\t%s\n", h.Version, h.Name,
+						h.Finished.Format(time.RFC3339), h.KeysWritten, h.KeysDeleted, h.Program)
+				}
+				return t.Flush()
+			})
+		},
+	}
+	return a.reader(cmd)
+}
+
+func (a *app) dump() *cobra.Command {
+	var prefix string
+	cmd := &cobra.Command{
+		Use:     "dump",
+		Short:   "Print every entry as a line of text, secrets included",
+		Example: a.example("dump --prefix system.users/"),
+		Args:    noArgs,
+	}
+	cmd.Flags().StringVar(&prefix, "prefix", "", "only keys that start with this")
+	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
+		return a.withRunner(cmd, true, func(ctx context.Context, _ *migrate.Runner, st store.Store) error {
+			return st.View(ctx, func(s store.Reader) error {
+				w, scan := cmd.OutOrStdout(), store.Scan{Prefix: []byte(prefix)}
+				if a.json {
+					return dumpJSON(w, s, scan)
+				}
+				return dump.Write(w, s, scan)
+			})
+		})
+	}
+	return a.reader(cmd)
+}
+
+// dumpJSON prints one object a line, so that a dump of any size streams.
+func dumpJSON(w io.Writer, s store.Reader, scan store.Scan) error {
+	lines := json.NewEncoder(w)
+	for e, err := range s.Scan(scan) {
+		if err != nil {
+			return err
+		}
+		if err := lines.Encode(entryJSON{e.Key, e.Value, dump.Value(e.Value), e.ExpiresAt, e.Meta}); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (a *app) create() *cobra.Command {
+	var o scaffold.Options
+	cmd := &cobra.Command{
+		Use:     "new NAME",
+		Short:   "Write the file of the next migration",
+		Example: fmt.Sprintf("  %s new add_tags --dir migrations", a.Name),
+		Args: func(_ *cobra.Command, args []string) error {
+			if len(args) != 1 {
+				return usage(errors.New("want one name"))
+			}
+			return nil
+		},
+	}
+	cmd.Flags().StringVar(&o.Dir, "dir", "migrations", "the folder of the migrations")
+	cmd.Flags().StringVar(&o.Golden, "golden", "", "the folder of golden files (default testdata/golden in --dir)")
+	cmd.RunE = func(cmd *cobra.Command, args []string) error {
+		o.Name = args[0]
+		if o.Golden != "" && !filepath.IsAbs(o.Golden) {
+			abs, err := filepath.Abs(o.Golden)
+			if err != nil {
+				return err
+			}
+			o.Golden = abs
+		}
+		created, err := scaffold.New(cmd.Context(), o)
+		if err != nil {
+			return err
+		}
+		_, err = fmt.Fprintf(cmd.OutOrStdout(), "%s\n%s\n", created.File, created.Fixture)
+		return err
+	}
+	return cmd
+}
+
+func (a *app) version() *cobra.Command {
+	cmd := &cobra.Command{
+		Use:   "version",
+		Short: "Show the version of this program and of the schema it knows",
+		Args:  noArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			v := versionJSON{Program: a.Name, Version: "(devel)", Schema: a.Config.Schema, Latest: a.Registry.Latest()}
+			if info, ok := debug.ReadBuildInfo(); ok && info.Main.Version != "" {
+				v.Version = info.Main.Version
+			}
+			if a.json {
+				return encode(cmd.OutOrStdout(), v)
+			}
+			_, err := fmt.Fprintf(cmd.OutOrStdout(), "%s %s, %s schema v%d\n", v.Program, v.Version, v.Schema, v.Latest)
+			return err
+		},
+	}
+	return a.reader(cmd)
+}

@@ -1,0 +1,111 @@
+// Command demo shows the main job on a real store: a Badger directory is created
+// at v1, filled, upgraded, opened again, looked at, and refused by an older
+// program. make demo runs it.
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"github.com/kvmigrate/kvmigrate/migrate"
+	"github.com/kvmigrate/kvmigrate/migrate/cli"
+	_ "github.com/kvmigrate/kvmigrate/migrations"
+	"github.com/kvmigrate/kvmigrate/store/badgerstore"
+	"github.com/kvmigrate/kvmigrate/systables/sample"
+)
+
+func main() {
+	if err := demo(context.Background(), os.Stdout); err != nil {
+		fmt.Fprintln(os.Stderr, "demo:", err)
+		os.Exit(1)
+	}
+}
+
+func demo(ctx context.Context, w io.Writer) (err error) {
+	dir, err := os.MkdirTemp("", "kvmigrate-demo-")
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, os.RemoveAll(dir)) }()
+	path := filepath.Join(dir, "store")
+
+	all := migrate.DefaultRegistry().Migrations()
+	current := program{ctx, w, path, "demo 2.0", migrate.NewRegistry(all...)}
+	older := program{ctx, w, path, "demo 1.0", migrate.NewRegistry(all[0])}
+	return errors.Join(
+		older.run("A new store, by a program that knows v1", 0, "up"),
+		load(ctx, w, path),
+		current.run("Start-up of the next release", 0, "up"),
+		current.run("Restart: three reads, nothing written", 0, "--verbose", "up"),
+		current.run("What was applied", 0, "history"),
+		current.run("What is on disk (first of it)", 0, "dump", "--prefix", "system.namespaces"),
+		older.run("The old program on the new store", 3, "up"),
+	)
+}
+
+// A program is a release of kvmigrate: the command over a registry.
+type program struct {
+	ctx      context.Context
+	w        io.Writer
+	path     string
+	name     string
+	registry *migrate.Registry
+}
+
+// run shows one command and what it prints. It fails if the exit code is not
+// want.
+func (p program) run(title string, want int, args ...string) error {
+	fmt.Fprintf(p.w, "\n# %s\n$ kvmigrate %s\n", title, strings.Join(args, " "))
+	out := &screen{w: p.w, lines: 6}
+	code := cli.Run(p.ctx, cli.Config{Name: "kvmigrate", Program: p.name, Registry: p.registry}, append([]string{"--store", p.path}, args...), out, out)
+	if code != 0 {
+		fmt.Fprintf(p.w, "(exit code %d)\n", code)
+	}
+	if code != want {
+		return fmt.Errorf("kvmigrate %s: exit code %d, want %d", strings.Join(args, " "), code, want)
+	}
+	return nil
+}
+
+// load fills the store as a program does that has it open.
+func load(ctx context.Context, w io.Writer, path string) (err error) {
+	st, err := badgerstore.Open(ctx, path, badgerstore.Options{MustExist: true})
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, st.Close()) }()
+	fmt.Fprintf(w, "\n# The program runs: %d users, %d jobs, %d audit entries, …\n", sample.Users, sample.Jobs, sample.AuditLogs)
+	return sample.Load(ctx, st)
+}
+
+// A screen passes on a number of lines, and of a dump only what fits a line.
+type screen struct {
+	w     io.Writer
+	lines int
+	rest  string
+}
+
+func (s *screen) Write(p []byte) (int, error) {
+	s.rest += string(p)
+	for {
+		line, rest, ok := strings.Cut(s.rest, "\n")
+		if !ok {
+			return len(p), nil
+		}
+		s.rest = rest
+		if s.lines--; s.lines < 0 {
+			continue
+		}
+		if runes := []rune(line); line != "" && line[0] == '"' && len(runes) > 80 {
+			line = string(runes[:79]) + "…"
+		}
+		if _, err := fmt.Fprintln(s.w, line); err != nil {
+			return 0, err
+		}
+	}
+}
