@@ -1,0 +1,77 @@
+package scaffold
+
+import (
+	"bytes"
+	"fmt"
+	"go/format"
+	"text/template"
+)
+
+// A stub is what the files of a new migration say.
+type stub struct {
+	Package string
+	Version uint32
+	Name    string
+}
+
+// ID returns the migration's number and name as migrate.Migration.ID does.
+func (s stub) ID() string { return "v" + s.Number() + "_" + s.Name }
+
+// Number returns the version as files and functions have it.
+func (s stub) Number() string { return fmt.Sprintf("%04d", s.Version) }
+
+// Before returns the version that the migration starts from.
+func (s stub) Before() uint32 { return s.Version - 1 }
+
+// The function has a number and no name, so that another migration with the
+// number does not compile beside it.
+var sourceTemplate = template.Must(template.New("migration").Parse(`package {{.Package}}
+
+import (
+	"context"
+	"errors"
+
+	"github.com/kvmigrate/kvmigrate/migrate"
+)
+
+func init() {
+	migrate.Register(migrate.Migration{
+		Version: {{.Version}},
+		Name: "{{.Name}}",
+		Description: "", // TODO: completes "migrating v{{.Before}} -> v{{.Version}}: …" in the log, for example "adding thing"
+		Up: up{{.Number}},
+	})
+}
+
+// up{{.Number}} TODO: say what changes, and why. Then write it, fill
+// {{.ID}}/fixture.txt with entries for it to work on, and keep to this:
+//
+//   - Copy the types that it reads and writes into this file, with names that
+//     end in {{.Number}}. Live types go on changing, and history must not.
+//   - Read and write through tx alone. tx.Update keeps the expiry and user meta
+//     of an entry, tx.Set drops them.
+//   - Take the time from tx.Now and nothing from chance: it may run twice, and
+//     both runs must write the same.
+//   - Once it is released, never edit it. Write the next one.
+func up{{.Number}}(ctx context.Context, tx *migrate.Tx) error {
+	return errors.New("{{.Name}}: write this migration")
+}
+`))
+
+// source returns the migration's file, formatted.
+func (s stub) source() ([]byte, error) {
+	var out bytes.Buffer
+	if err := sourceTemplate.Execute(&out, s); err != nil {
+		return nil, err
+	}
+	return format.Source(out.Bytes())
+}
+
+// fixture returns the fixture's file, which has no entries yet.
+func (s stub) fixture() []byte {
+	return fmt.Appendf(nil, `# Entries that the store holds before %s runs, added to what the
+# migrations before it left: one a line, a quoted key and a value, e.g.
+# "app/1" {"id": 1}
+# Lines that start with # mean nothing.
+`, s.ID())
+}
