@@ -83,13 +83,29 @@ func run(t *testing.T, dir string, env []string, name string, args ...string) st
 	t.Helper()
 	cmd := exec.CommandContext(t.Context(), name, args...)
 	cmd.Dir = dir
-	cmd.Env = append(append(os.Environ(), "GOFLAGS=-mod=mod", "GOPROXY=off", "GOWORK=off"), env...)
+	cmd.Env = append(append(os.Environ(), "GOFLAGS=-mod=mod -buildvcs=false", "GOPROXY=off", "GOWORK=off"), env...)
 	var stdout, stderr bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &stdout, &stderr
 	if err := cmd.Run(); err != nil {
 		t.Fatalf("%s: %v\n%s%s", cmd, err, stdout.Bytes(), stderr.Bytes())
 	}
 	return stdout.String()
+}
+
+// TestReadmeShowsTheDemo runs the demo and holds the picture in the README
+// against what it prints.
+func TestReadmeShowsTheDemo(t *testing.T) {
+	readme, err := os.ReadFile("../README.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, picture, _ := strings.Cut(string(readme), "```console\n$ make demo\n")
+	picture, _, _ = strings.Cut(picture, "```")
+	times := regexp.MustCompile(`\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ`)
+	got := strings.TrimPrefix(times.ReplaceAllString(run(t, "..", nil, "go", "run", "./testdata/demo"), "TIME"), "\n")
+	if diff := cmp.Diff(times.ReplaceAllString(picture, "TIME"), got); diff != "" {
+		t.Errorf("README and demo (-want +got):\n%s", diff)
+	}
 }
 
 // TestLinks finds links between documents that lead nowhere.

@@ -1,0 +1,80 @@
+package main
+
+import (
+	"context"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"io"
+	"os/exec"
+	"strconv"
+	"strings"
+	"testing"
+
+	"github.com/rogpeppe/go-internal/testscript"
+
+	"github.com/kvmigrate/kvmigrate/store"
+	"github.com/kvmigrate/kvmigrate/store/badgerstore"
+)
+
+func TestMain(m *testing.M) {
+	testscript.Main(m, map[string]func(){"kvmigrate": main})
+}
+
+// TestScripts runs the command as a process. The scripts have four commands more:
+//
+//	exits CODE kvmigrate ARG…   fails unless the exit code is CODE
+//	put STORE KEY HEX           writes a raw entry
+//	del STORE KEY               removes one
+//	json FILE                   fails unless the file is one or more JSON values
+func TestScripts(t *testing.T) {
+	testscript.Run(t, testscript.Params{
+		Dir: "../../../testdata/cli",
+		Cmds: map[string]func(*testscript.TestScript, bool, []string){
+			"exits": exits,
+			"put": func(ts *testscript.TestScript, _ bool, args []string) {
+				value, err := hex.DecodeString(args[2])
+				ts.Check(err)
+				change(ts, args[0], func(tx store.Txn) error {
+					return tx.Set(store.Entry{Key: []byte(args[1]), Value: value})
+				})
+			},
+			"del": func(ts *testscript.TestScript, _ bool, args []string) {
+				change(ts, args[0], func(tx store.Txn) error { return tx.Delete([]byte(args[1])) })
+			},
+			"json": func(ts *testscript.TestScript, _ bool, args []string) {
+				values := json.NewDecoder(strings.NewReader(ts.ReadFile(args[0])))
+				for n := 0; ; n++ {
+					var v any
+					err := values.Decode(&v)
+					if errors.Is(err, io.EOF) && n > 0 {
+						return
+					}
+					ts.Check(err)
+				}
+			},
+		},
+	})
+}
+
+func exits(ts *testscript.TestScript, _ bool, args []string) {
+	want, err := strconv.Atoi(args[0])
+	ts.Check(err)
+	err = ts.Exec(args[1], args[2:]...)
+	got := 0
+	if failed, ok := errors.AsType[*exec.ExitError](err); ok {
+		got = failed.ExitCode()
+	} else {
+		ts.Check(err)
+	}
+	if got != want {
+		ts.Fatalf("exit code %d, want %d", got, want)
+	}
+}
+
+func change(ts *testscript.TestScript, dir string, fn func(store.Txn) error) {
+	ctx := context.Background()
+	st, err := badgerstore.Open(ctx, ts.MkAbs(dir), badgerstore.Options{})
+	ts.Check(err)
+	ts.Check(errors.Join(store.Update(ctx, st, fn), st.Close()))
+}
