@@ -24,10 +24,10 @@ import (
 	"time"
 )
 
-// ErrName: no migration can have that name. The text says what is wanted.
+// ErrName means that no migration can have that name. The text says what is wanted.
 var ErrName = errors.New("bad name for a migration")
 
-// ErrExists: a migration has that name already, or a file or folder is where a
+// ErrExists means that a migration has that name already, or a file or folder is where a
 // new one should go. The text says which.
 var ErrExists = errors.New("already exists")
 
