@@ -48,7 +48,11 @@ type Store interface {
 	// that fn read was changed by another transaction meanwhile, nothing is
 	// written and the error matches [ErrConflict].
 	// Keys read include keys that were not found, but a Scan protects only
-	// the entries it yielded, not the gaps between them.
+	// the entries it yielded, not the gaps between them. A transaction that
+	// wrote nothing need not conflict: what it read was consistent.
+	//
+	// Transactions do not wait for each other: one may run inside the
+	// callback of another.
 	//
 	// Use the function [Update] to retry conflicts. A nil error means
 	// committed; whether it also means durable is said at Sync.
@@ -151,7 +155,9 @@ type Limits struct {
 	// bytes.
 	EntryOverhead int
 
-	// KeyBytes and ValueBytes are the longest key and value.
+	// KeyBytes and ValueBytes are the longest key and value. An entry whose
+	// Cost exceeds TxnBytes can be refused all the same, with
+	// [ErrTxnTooBig].
 	KeyBytes, ValueBytes int
 
 	// TornValueBytes, if not 0, is the length from which on a value can come

@@ -19,7 +19,8 @@ const (
 // Update runs fn in a transaction of st and tries again, after a short random
 // pause, when the transaction met a conflict ([ErrConflict]) or a store that was
 // briefly busy ([ErrBusy]). It gives up after 100 attempts with an error that
-// matches the last one's, and at once when ctx ends.
+// matches the last one's, and at once when ctx ends, with an error that matches
+// ctx's too. Every other error it returns as it is.
 //
 // fn may run several times: it must be a pure function of its Txn.
 func Update(ctx context.Context, st Store, fn func(Txn) error) error {
@@ -36,7 +37,7 @@ func Update(ctx context.Context, st Store, fn func(Txn) error) error {
 		select {
 		case <-ctx.Done():
 			timer.Stop()
-			return errors.Join(ctx.Err(), err)
+			return fmt.Errorf("%w after %d attempts: %w", ctx.Err(), attempt, err)
 		case <-timer.C:
 		}
 		pause = min(2*pause, maxPause)

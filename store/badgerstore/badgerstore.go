@@ -10,10 +10,19 @@
 //
 // Badger commits what was queued before an ErrTxnTooBig, panics when a
 // transaction ends under an open iterator, hangs when it is used after Close,
-// keeps the caller's slices, and can return an empty value for one that a power
-// loss tore. This package turns each of these into the contract's behaviour.
+// keeps the caller's slices, ends the process over some values in memory, names keys
+// in its errors, and can return an empty value for one that a power loss tore. This
+// package turns each of these into the contract's behaviour.
 // Transactions are refused at 90 % of Badger's own limits, because one near the
 // limit can end the process when it meets a small memtable.
+//
+// # What it cannot add
+//
+// Badger takes a damaged block of a table for the end of that table: its keys seem
+// absent, to Get and to Scan. Only VerifyChecksum of the database below finds that,
+// and may say so by a panic. And a lent database must not be closed while a
+// transaction runs: what starts after it was closed gets [store.ErrClosed], what
+// runs at that moment can hang or crash.
 //
 // # Durability
 //

@@ -93,7 +93,7 @@ func wrapOpen(dir string, err error) error {
 	case strings.Contains(text, "Cannot acquire directory lock"):
 		err = fmt.Errorf("%w%s: stop it, or wait until it ends, and try again", store.ErrLocked, holder(dir))
 	case errors.Is(err, badger.ErrEncryptionKeyMismatch):
-		err = fmt.Errorf("the store is encrypted with another key: open it with the key it was created with: %w", err)
+		err = fmt.Errorf("the store was created with another encryption key, or with none: open it with the one it was created with: %w", err)
 	}
 	return &store.Error{Op: "open badger store " + dir, Err: err}
 }
