@@ -109,8 +109,8 @@ func (e *RenamedError) Error() string {
 // Is reports whether target is ErrRefused.
 func (*RenamedError) Is(target error) bool { return target == ErrRefused }
 
-// An UnderWayError says that another version of the program began a migration that this
-// one does not know and was interrupted. It matches [ErrRefused].
+// An UnderWayError says that a migration of several transactions was interrupted,
+// and that this program does not know it or was told to stop before it. It matches [ErrRefused].
 type UnderWayError struct {
 	Schema  string
 	Version uint32 // of the migration under way
@@ -119,29 +119,34 @@ type UnderWayError struct {
 }
 
 func (e *UnderWayError) Error() string {
-	return fmt.Sprintf("%s schema is being upgraded to v%d (%s), which was interrupted, and v%d is the latest here; nothing was changed. "+
+	return fmt.Sprintf("%s schema is being upgraded to v%d (%s), which was interrupted, and this program goes only to v%d; nothing was changed. "+
 		"Finish the upgrade with the program version that began it, or restore a backup", e.Schema, e.Version, e.Name, e.Known)
 }
 
 // Is reports whether target is ErrRefused.
 func (*UnderWayError) Is(target error) bool { return target == ErrRefused }
 
-// A MigrationError says that one migration failed. Its transaction was discarded: the
-// store is as the migration found it, at version Version-1.
+// A MigrationError says that one migration failed. Its transaction was discarded:
+// the store is at version Version-1, as the migration found it or, if it takes
+// several transactions, as the last of them left it. Running again goes on there.
 type MigrationError struct {
-	Schema  string
-	Version uint32
-	Name    string
-	Err     error
+	Schema   string
+	Version  uint32
+	Name     string
+	Progress *Progress // what this run committed of it, nil if nothing
+	Err      error
 }
 
 func (e *MigrationError) Error() string {
 	hint := ""
 	if errors.Is(e.Err, store.ErrTxnTooBig) {
-		hint = "; it writes more than one transaction holds"
+		hint = "; it writes more than one transaction holds: do it in steps, with Tx.Continue"
 	}
-	return fmt.Sprintf("migrate %s schema v%d -> v%d (%s): %v%s; the store is unchanged at v%d",
-		e.Schema, e.Version-1, e.Version, e.Name, e.Err, hint, e.Version-1)
+	left := fmt.Sprintf("the store is unchanged at v%d", e.Version-1)
+	if e.Progress != nil {
+		left = fmt.Sprintf("the store is at v%d and has %s; run again to go on from there", e.Version-1, e.Progress)
+	}
+	return fmt.Sprintf("migrate %s schema v%d -> v%d (%s): %v%s; %s", e.Schema, e.Version-1, e.Version, e.Name, e.Err, hint, left)
 }
 
 // Unwrap returns Err.

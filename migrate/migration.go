@@ -27,7 +27,8 @@ type Migration struct {
 
 // An UpFunc makes the change of one migration by reading and writing through tx.
 // All its writes commit in one transaction together with the new version, or
-// none does. It runs again from the start if the transaction met a conflict, so
+// none does. A change that does not fit in one transaction is made in steps: see
+// [Tx.Continue]. It runs again from the start if the transaction met a conflict, so
 // it must be a pure function of tx: no clock but [Tx.Now], no randomness, no
 // effects elsewhere. It must not keep tx or use it from other goroutines.
 type UpFunc func(ctx context.Context, tx *Tx) error

@@ -1,15 +1,90 @@
 package migrate
 
-import "github.com/kvmigrate/kvmigrate/store/value"
+import (
+	"errors"
+	"fmt"
+	"time"
 
-// progress is the record of a migration under way.
-type progress struct {
-	Version uint32 `cbor:"version"`
-	Name    string `cbor:"name"`
+	"github.com/kvmigrate/kvmigrate/store"
+	"github.com/kvmigrate/kvmigrate/store/value"
+)
+
+// Progress is how far a migration of several transactions has come. A store has
+// one exactly while such a migration is under way.
+type Progress struct {
+	Version      uint32
+	Name         string
+	Started      time.Time // of the first step, UTC, milliseconds
+	Transactions uint64    // steps committed so far
+	KeysWritten  uint64
+	KeysDeleted  uint64
+	Program      string // that committed the last step
+
+	fingerprint string
+	cursor      []byte
 }
 
-func decodeProgress(data []byte) (progress, error) {
-	var p progress
-	err := value.Unmarshal(data, &p)
-	return p, err
+// progressRecord is the encoding of Progress.
+type progressRecord struct {
+	Fingerprint  string `cbor:"f"` // in hexadecimal
+	Version      uint32 `cbor:"version"`
+	Name         string `cbor:"name"`
+	Started      int64  `cbor:"started"` // Unix milliseconds
+	Transactions uint64 `cbor:"transactions"`
+	KeysWritten  uint64 `cbor:"keys_written"`
+	KeysDeleted  uint64 `cbor:"keys_deleted"`
+	Program      string `cbor:"program"`
+	Cursor       []byte `cbor:"cursor"`
+}
+
+func (p Progress) encode() ([]byte, error) {
+	return value.Marshal(progressRecord{
+		Fingerprint: p.fingerprint, Version: p.Version, Name: p.Name, Started: p.Started.UnixMilli(),
+		Transactions: p.Transactions, KeysWritten: p.KeysWritten, KeysDeleted: p.KeysDeleted,
+		Program: p.Program, Cursor: p.cursor,
+	})
+}
+
+// readProgress reads a schema's progress, nil if nothing is under way. It must
+// be of the version after the stored one.
+func (r *Runner) readProgress(s store.Reader, version uint32) (*Progress, error) {
+	e, err := s.Get(r.keys.progress)
+	switch {
+	case errors.Is(err, store.ErrNotFound):
+		return nil, nil
+	case err != nil:
+		return nil, r.unreadable(r.keys.progress, "the progress of a migration", err)
+	}
+	var p progressRecord
+	if err := value.Unmarshal(e.Value, &p); err != nil {
+		return nil, r.unreadable(r.keys.progress, "the progress of a migration", err)
+	}
+	if p.Version == 0 || p.Version-1 != version {
+		return nil, r.corrupt(r.keys.progress, "it is at v%d but carries progress of v%d", version, p.Version)
+	}
+	return &Progress{
+		Version: p.Version, Name: p.Name, Started: time.UnixMilli(p.Started).UTC(),
+		Transactions: p.Transactions, KeysWritten: p.KeysWritten, KeysDeleted: p.KeysDeleted,
+		Program: p.Program, fingerprint: p.Fingerprint, cursor: p.Cursor,
+	}, nil
+}
+
+// resumable reports why a program that may go up to target cannot go on with p.
+func (r *Runner) resumable(p *Progress, target uint32) error {
+	if p.Version > min(target, r.registry.Latest()) {
+		return &UnderWayError{Schema: r.schema, Version: p.Version, Name: p.Name, Known: target}
+	}
+	known := r.registry.ladder().migrations[p.Version-1]
+	if p.Name != known.Name {
+		return &RenamedError{Schema: r.schema, Version: p.Version, Stored: p.Name, Known: known.Name}
+	}
+	if p.fingerprint != r.registry.fingerprint(p.Version).String() {
+		return r.corrupt(r.keys.progress, "the fingerprint of the migration under way does not belong to its name")
+	}
+	return nil
+}
+
+// String says how far p has come, for people.
+func (p Progress) String() string {
+	return fmt.Sprintf("%d transactions of v%d (%s), %d keys written and %d deleted", p.Transactions, p.Version, p.Name, p.KeysWritten, p.KeysDeleted)
 }

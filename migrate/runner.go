@@ -140,6 +140,9 @@ func (r *Runner) UpTo(ctx context.Context, target uint32) (Report, error) {
 	} else {
 		r.log.InfoContext(ctx, fmt.Sprintf("%s schema version not found - initializing at v%d", r.schema, plan.To))
 	}
+	if found.progress != nil {
+		r.log.InfoContext(ctx, fmt.Sprintf("resuming an interrupted migration: %v", found.progress))
+	}
 	for _, m := range plan.Pending {
 		applied, err := r.apply(ctx, m)
 		if err != nil {
@@ -165,47 +168,121 @@ func (r *Runner) logRefusal(ctx context.Context, err error) {
 // errOvertaken: another runner applied the migration first.
 var errOvertaken = errors.New("applied by another runner")
 
-// apply runs one migration. It returns nil and no error if another runner
-// already had.
+// apply runs one migration, step by step, from where it was interrupted if it
+// was. It returns nil and no error if another runner already had.
 func (r *Runner) apply(ctx context.Context, m Migration) (*Applied, error) {
 	r.log.InfoContext(ctx, fmt.Sprintf("migrating v%d -> v%d: %s", m.Version-1, m.Version, m.describe()))
 	// What the new version vouches for must be durable before it is.
 	if err := r.store.Sync(ctx); err != nil {
-		return nil, r.failed(m, err)
+		return nil, r.failed(m, nil, err)
 	}
 	started := r.clock()
-	var applied Applied
-	err := store.Update(ctx, r.store, func(txn store.Txn) error {
-		version, _, err := r.readVersion(txn)
-		if err != nil {
-			return err
+	var last *Progress // what is committed, for the error
+	for {
+		var applied *Applied
+		var progress *Progress
+		err := ctx.Err()
+		if err == nil {
+			err = store.Update(ctx, r.store, func(txn store.Txn) (err error) {
+				applied, progress, err = r.step(ctx, txn, m, started)
+				return err
+			})
 		}
-		if version != m.Version-1 {
-			return fmt.Errorf("%w: the store is at v%d", errOvertaken, version)
+		switch {
+		case errors.Is(err, errOvertaken):
+			return nil, r.overtaken(ctx, m)
+		case err != nil:
+			return nil, r.failed(m, last, err)
+		case applied != nil:
+			r.log.InfoContext(ctx, fmt.Sprintf("%s schema version updated to v%d", r.schema, m.Version))
+			return applied, nil
 		}
-		tx := &Tx{txn: txn, reserved: r.keys.reserved, torn: r.store.Limits().TornValueBytes, now: started}
-		if err := call(ctx, m.Up, tx); err != nil {
-			return err
-		}
-		if tx.failed != nil {
-			return tx.failed
-		}
-		applied = Applied{
-			Version: m.Version, Name: m.Name, Description: m.Description,
-			Fingerprint: r.registry.fingerprint(m.Version),
-			Started:     started, Finished: r.clock(), Transactions: 1,
-			KeysWritten: tx.written, KeysDeleted: tx.deleted, Program: r.programName(),
-		}
-		return r.record(txn, applied)
-	})
-	if errors.Is(err, errOvertaken) {
-		return nil, r.overtaken(ctx, m)
+		last = progress
 	}
+}
+
+// step runs m's Up once in txn. It returns what the step is to commit: the
+// record of the finished migration, or the progress if there is a next step.
+func (r *Runner) step(ctx context.Context, txn store.Txn, m Migration, started time.Time) (*Applied, *Progress, error) {
+	version, stored, err := r.readVersion(txn)
 	if err != nil {
-		return nil, r.failed(m, err)
+		return nil, nil, err
 	}
-	r.log.InfoContext(ctx, fmt.Sprintf("%s schema version updated to v%d", r.schema, m.Version))
-	return &applied, nil
+	if version != m.Version-1 {
+		return nil, nil, fmt.Errorf("%w: the store is at v%d", errOvertaken, version)
+	}
+	under, err := r.readProgress(txn, version)
+	if err != nil {
+		return nil, nil, err
+	}
+	p := Progress{Version: m.Version, Name: m.Name, Started: started, fingerprint: r.registry.fingerprint(m.Version).String()}
+	if under != nil {
+		if err := r.resumable(under, m.Version); err != nil {
+			return nil, nil, err
+		}
+		p = *under
+	}
+	tx := &Tx{txn: txn, reserved: r.keys.reserved, limits: r.store.Limits(), now: p.Started, cursor: p.cursor}
+	if err := call(ctx, m.Up, tx); err != nil {
+		return nil, nil, err
+	}
+	if tx.failed != nil {
+		return nil, nil, tx.failed
+	}
+	p.Transactions++
+	p.KeysWritten += tx.written
+	p.KeysDeleted += tx.deleted
+	p.Program = r.programName()
+	if tx.continues {
+		if tx.next == nil || bytes.Equal(tx.next, tx.cursor) {
+			return nil, nil, errNoProgress
+		}
+		p.cursor = tx.next
+		return nil, &p, r.checkpoint(txn, p, stored)
+	}
+	if tx.tornWrite != nil {
+		return nil, nil, tx.tornWrite
+	}
+	applied := Applied{
+		Version: m.Version, Name: m.Name, Description: m.Description,
+		Fingerprint: r.registry.fingerprint(m.Version),
+		Started:     p.Started, Finished: r.clock(), Transactions: p.Transactions,
+		KeysWritten: p.KeysWritten, KeysDeleted: p.KeysDeleted, Program: p.Program,
+	}
+	return &applied, nil, r.finish(ctx, txn, applied, under != nil)
+}
+
+// errNoProgress: a step asked to be called again with the cursor it was given.
+var errNoProgress = errors.New("Tx.Continue was given the cursor that the step began with, or none: it would run for ever")
+
+// checkpoint writes the progress of a migration that has a next step. In a store
+// without a version it also writes version 0, so that progress never stands
+// without one.
+func (r *Runner) checkpoint(txn store.Txn, p Progress, stored bool) error {
+	data, err := p.encode()
+	if err != nil {
+		return err
+	}
+	if !stored {
+		if err := txn.Set(store.Entry{Key: r.keys.version, Value: make([]byte, 4)}); err != nil {
+			return err
+		}
+	}
+	return txn.Set(store.Entry{Key: r.keys.progress, Value: data})
+}
+
+// finish writes the version and history of a migration that is done.
+func (r *Runner) finish(ctx context.Context, txn store.Txn, a Applied, stepped bool) error {
+	if stepped {
+		// The steps before are what the version is about to vouch for.
+		if err := r.store.Sync(ctx); err != nil {
+			return err
+		}
+		if err := txn.Delete(r.keys.progress); err != nil {
+			return err
+		}
+	}
+	return r.record(txn, a)
 }
 
 // record writes the new version and its history.
@@ -226,9 +303,9 @@ func (r *Runner) overtaken(ctx context.Context, m Migration) error {
 		e, err := s.Get(r.keys.historyOf(m.Version))
 		switch {
 		case errors.Is(err, store.ErrNotFound):
-			return r.failed(m, errors.New("the stored version changed while it ran; run again"))
+			return r.failed(m, nil, errors.New("the stored version changed while it ran; run again"))
 		case err != nil:
-			return r.failed(m, err)
+			return r.failed(m, nil, err)
 		case !hasFingerprint(e.Value, r.registry.fingerprint(m.Version)):
 			return r.identify(s, m.Version)
 		}
@@ -236,8 +313,8 @@ func (r *Runner) overtaken(ctx context.Context, m Migration) error {
 	})
 }
 
-func (r *Runner) failed(m Migration, err error) error {
-	return &MigrationError{Schema: r.schema, Version: m.Version, Name: m.Name, Err: err}
+func (r *Runner) failed(m Migration, p *Progress, err error) error {
+	return &MigrationError{Schema: r.schema, Version: m.Version, Name: m.Name, Progress: p, Err: err}
 }
 
 // clock reads the clock as history keeps it.
@@ -275,6 +352,8 @@ func (r *Registry) fingerprint(version uint32) Fingerprint {
 type found struct {
 	version uint32
 	stored  bool // whether a version is stored at all
+
+	progress *Progress // of the migration under way, or nil
 }
 
 // inspect reads the schema's state and refuses what this program must not touch.
@@ -287,7 +366,7 @@ func (r *Runner) inspect(ctx context.Context, target uint32) (f found, err error
 		if !f.stored {
 			return r.inspectUnversioned(s)
 		}
-		return r.inspectVersioned(s, f.version, target)
+		return r.inspectVersioned(s, &f, target)
 	})
 	return f, err
 }
@@ -295,7 +374,8 @@ func (r *Runner) inspect(ctx context.Context, target uint32) (f found, err error
 // inspectVersioned makes the checks of every start: identity, and no migration
 // under way that this program does not know. Only if something is pending, and
 // so about to be written, does it read the whole history.
-func (r *Runner) inspectVersioned(s store.Reader, version, target uint32) error {
+func (r *Runner) inspectVersioned(s store.Reader, f *found, target uint32) (err error) {
+	version := f.version
 	latest := r.registry.Latest()
 	if version > latest {
 		return &DowngradeError{Schema: r.schema, Stored: version, Known: min(latest, target), WrittenBy: r.writtenBy(s, version)}
@@ -303,8 +383,13 @@ func (r *Runner) inspectVersioned(s store.Reader, version, target uint32) error 
 	if err := r.inspectIdentity(s, version); err != nil {
 		return err
 	}
-	if err := r.inspectProgress(s, version); err != nil {
+	if f.progress, err = r.readProgress(s, version); err != nil {
 		return err
+	}
+	if f.progress != nil {
+		if err := r.resumable(f.progress, target); err != nil {
+			return err
+		}
 	}
 	switch {
 	case version > target:
@@ -347,26 +432,6 @@ func (r *Runner) identify(s store.Reader, version uint32) error {
 		}
 	}
 	return r.corrupt(r.keys.historyOf(version), "the fingerprint of v%d does not belong to the names in its history", version)
-}
-
-// inspectProgress refuses a store in which a migration is under way: every
-// migration of this program commits at once and leaves no progress.
-func (r *Runner) inspectProgress(s store.Reader, version uint32) error {
-	e, err := s.Get(r.keys.progress)
-	switch {
-	case errors.Is(err, store.ErrNotFound):
-		return nil
-	case err != nil:
-		return r.unreadable(r.keys.progress, "the progress of a migration", err)
-	}
-	p, err := decodeProgress(e.Value)
-	if err != nil {
-		return r.unreadable(r.keys.progress, "the progress of a migration", err)
-	}
-	if p.Version != version+1 {
-		return r.corrupt(r.keys.progress, "it is at v%d but carries progress of v%d", version, p.Version)
-	}
-	return &UnderWayError{Schema: r.schema, Version: p.Version, Name: p.Name, Known: r.registry.Latest()}
 }
 
 // writtenBy names the program that brought the store to version, if it says so.

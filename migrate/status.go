@@ -13,6 +13,10 @@ type Status struct {
 	Stored  bool        // whether a version is stored
 	Latest  uint32      // the program's latest version
 	Pending []Migration // what Up would run
+
+	// Progress is that of the migration under way, which is the first of
+	// Pending; nil if none is.
+	Progress *Progress
 }
 
 // Status reads the schema's state in one snapshot and writes nothing. If Up
@@ -21,7 +25,7 @@ type Status struct {
 func (r *Runner) Status(ctx context.Context) (Status, error) {
 	latest := r.registry.Latest()
 	found, err := r.inspect(ctx, latest)
-	status := Status{Schema: r.schema, Version: found.version, Stored: found.stored, Latest: latest}
+	status := Status{Schema: r.schema, Version: found.version, Stored: found.stored, Latest: latest, Progress: found.progress}
 	if err != nil {
 		return status, err
 	}

@@ -16,19 +16,44 @@ import (
 type Tx struct {
 	txn      store.Txn
 	reserved string
-	torn     int // length from which on a value is not safe here, 0 for none
+	limits   store.Limits
 	now      time.Time
 
+	cursor    []byte // where the step before stopped, nil in the first
+	next      []byte // where this step stopped
+	continues bool   // whether there is a next step
+
 	failed           error // the first write that was refused here
+	tornWrite        error // the first write that is not safe in the last step
 	written, deleted uint64
 }
 
 var _ store.Txn = (*Tx)(nil)
 
 // Now returns when the migration started, in UTC and whole milliseconds. It is
-// the same on every call, and the only clock that a migration may use: with it,
-// two runs write identical bytes.
+// the same on every call, also in later steps and after an interruption, and the
+// only clock that a migration may use: with it, two runs write identical bytes.
 func (tx *Tx) Now() time.Time { return tx.now }
+
+// Cursor returns what the step before passed to [Tx.Continue], nil in the first
+// step. The migration must not change it.
+func (tx *Tx) Cursor() []byte { return tx.cursor }
+
+// Continue makes the Up one step of several: the writes of this call, cursor and
+// the counters commit in one transaction, and Up is called again with that cursor
+// in a next one. The call that does not call Continue is the last, and also
+// commits the version. A program that is killed between goes on from the cursor.
+//
+// cursor must not be nil and must differ from [Tx.Cursor], or Up would run for
+// ever; otherwise the step fails and is not committed. Continue copies it.
+func (tx *Tx) Continue(cursor []byte) {
+	tx.continues = true
+	tx.next = bytes.Clone(cursor)
+}
+
+// Limits returns the bounds of a step: what one transaction holds of the
+// migration's own writes.
+func (tx *Tx) Limits() store.Limits { return tx.limits }
 
 // Get implements [store.Reader].
 func (tx *Tx) Get(key []byte) (store.Entry, error) { return tx.txn.Get(key) }
@@ -37,8 +62,9 @@ func (tx *Tx) Get(key []byte) (store.Entry, error) { return tx.txn.Get(key) }
 func (tx *Tx) Scan(s store.Scan) iter.Seq2[store.Entry, error] { return tx.txn.Scan(s) }
 
 // Set implements [store.Txn]. It also refuses the schema's own keys
-// ([ErrReservedKey]) and values that a power loss could empty ([ErrTornValue]).
-// It drops an expiry or user meta that the entry had; [Tx.Update] keeps them.
+// ([ErrReservedKey]). A value that a power loss could empty makes the step fail
+// with [ErrTornValue] if it is the last, which commits the version. Set drops an
+// expiry or user meta that the entry had; [Tx.Update] keeps them.
 func (tx *Tx) Set(e store.Entry) error {
 	if err := tx.guard("set", e.Key, len(e.Value)); err != nil {
 		return err
@@ -81,8 +107,8 @@ func (tx *Tx) guard(op string, key []byte, size int) error {
 	switch {
 	case bytes.HasPrefix(key, []byte(tx.reserved)):
 		tx.failed = &store.Error{Op: op, Key: bytes.Clone(key), Err: ErrReservedKey}
-	case tx.torn > 0 && size >= tx.torn:
-		tx.failed = &store.Error{Op: op, Key: bytes.Clone(key), Err: fmt.Errorf("%w (it has %d bytes)", ErrTornValue, size)}
+	case tx.limits.TornValueBytes > 0 && size >= tx.limits.TornValueBytes && tx.tornWrite == nil:
+		tx.tornWrite = &store.Error{Op: op, Key: bytes.Clone(key), Err: fmt.Errorf("%w (it has %d bytes)", ErrTornValue, size)}
 	}
 	return tx.failed
 }

@@ -59,7 +59,8 @@ type Store interface {
 	Update(ctx context.Context, fn func(Txn) error) error
 
 	// Sync returns once every transaction whose Update returned before Sync
-	// was called survives a power loss. A store whose commits are durable by
+	// was called survives a power loss. It may be called inside View and
+	// Update. A store whose commits are durable by
 	// themselves returns at once.
 	Sync(ctx context.Context) error
 

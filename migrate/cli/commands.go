@@ -32,7 +32,18 @@ type (
 		Stored  bool            `json:"stored"`
 		Latest  uint32          `json:"latest"`
 		Pending []migrationJSON `json:"pending"`
-		Error   string          `json:"error,omitempty"`
+
+		Progress *progressJSON `json:"progress,omitempty"` // of the first of pending, if it was interrupted
+		Error    string        `json:"error,omitempty"`
+	}
+	progressJSON struct {
+		Version      uint32    `json:"version"`
+		Name         string    `json:"name"`
+		Started      time.Time `json:"started"`
+		Transactions uint64    `json:"transactions"`
+		KeysWritten  uint64    `json:"keys_written"`
+		KeysDeleted  uint64    `json:"keys_deleted"`
+		Program      string    `json:"program"`
 	}
 	planJSON struct {
 		Schema  string          `json:"schema"`
@@ -188,6 +199,9 @@ func (a *app) status() *cobra.Command {
 
 func newStatusJSON(s migrate.Status, err error) statusJSON {
 	out := statusJSON{Schema: s.Schema, Version: s.Version, Stored: s.Stored, Latest: s.Latest, Pending: toJSON(s.Pending)}
+	if p := s.Progress; p != nil {
+		out.Progress = &progressJSON{p.Version, p.Name, p.Started, p.Transactions, p.KeysWritten, p.KeysDeleted, p.Program}
+	}
 	if err != nil {
 		out.Error = err.Error()
 	}
@@ -201,6 +215,9 @@ func printStatus(w io.Writer, s migrate.Status) error {
 	}
 	t := table(w)
 	fmt.Fprintf(t, "schema\t%s\nstored version\t%s\nlatest known\tv%d\npending\t%d\n", s.Schema, version, s.Latest, len(s.Pending))
+	if s.Progress != nil {
+		fmt.Fprintf(t, "under way\t%v\n", s.Progress)
+	}
 	return errors.Join(t.Flush(), printMigrations(w, s.Pending))
 }
 
