@@ -101,7 +101,7 @@ func New(ctx context.Context, o Options) (Created, error) {
 	var made created
 	lockPath, err := lock(ctx, o.Dir, &made)
 	if err != nil {
-		return Created{}, err
+		return Created{}, errors.Join(err, made.undo())
 	}
 	c, err := write(o, &made)
 	if err == nil {
@@ -129,17 +129,19 @@ func checkDir(dir string) error {
 // lock creates the lock file of dir as soon as there is none.
 func lock(ctx context.Context, dir string, made *created) (path string, err error) {
 	path = filepath.Join(dir, lockName)
+	if err := ctx.Err(); err != nil {
+		return "", err
+	}
 	for {
-		if err := ctx.Err(); err != nil {
-			return "", err
-		}
 		err := made.file(path, nil)
 		if !errors.Is(err, fs.ErrExist) {
 			return path, err
 		}
+		if err := ctx.Err(); err != nil {
+			return "", fmt.Errorf("another process is adding a migration; if none is, it was killed: delete %s and try again: %w", path, err)
+		}
 		select {
 		case <-ctx.Done():
-			return "", fmt.Errorf("another process is adding a migration; if none is, it was killed: delete %s and try again: %w", path, ctx.Err())
 		case <-time.After(lockPoll):
 		}
 	}
