@@ -101,7 +101,7 @@ func TestDamagedValue(t *testing.T) {
 			if err := st.Close(); err != nil {
 				t.Errorf("Close: %v", err)
 			}
-			for _, form := range []string{key, fmt.Sprint([]byte(key)), fmt.Sprintf("%x", key)} {
+			for _, form := range []string{key, fmt.Sprintf("%d", []byte(key)), fmt.Sprintf("%x", key)} {
 				if strings.Contains(log.String(), form) {
 					t.Errorf("the log contains the key:\n%s", &log)
 				}

@@ -149,7 +149,7 @@ func TestOpenMustExist(t *testing.T) {
 	if err != nil {
 		t.Fatalf("Open with MustExist of a store: %v", err)
 	}
-	defer st.Close()
+	defer func() { _ = st.Close() }()
 	wantContents(t, st, "k=v")
 }
 

@@ -1,0 +1,95 @@
+package cli_test
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/kvmigrate/kvmigrate/migrate"
+	"github.com/kvmigrate/kvmigrate/migrate/cli"
+	"github.com/kvmigrate/kvmigrate/store"
+	"github.com/kvmigrate/kvmigrate/store/badgerstore"
+)
+
+// notes is a program's own registry.
+func notes() *migrate.Registry {
+	return migrate.NewRegistry(migrate.Migration{
+		Version: 1, Name: "first_note", Description: "writing the first note",
+		Up: func(_ context.Context, tx *migrate.Tx) error {
+			return tx.Set(store.Entry{Key: []byte("note/1"), Value: []byte("Hello")})
+		},
+	})
+}
+
+// ExampleRun offers the commands over a program's own schema.
+func ExampleRun() {
+	dir, err := os.MkdirTemp("", "notes-")
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	defer func() { _ = os.RemoveAll(dir) }()
+	cfg := cli.Config{Name: "notes", Schema: "notes", Registry: notes()}
+	code := cli.Run(context.Background(), cfg, []string{"--store", dir, "up"}, os.Stdout, os.Stderr)
+	fmt.Println("exit code", code)
+	// Output:
+	// notes schema is at v1 (1 applied)
+	// exit code 0
+}
+
+func TestExitCode(t *testing.T) {
+	for _, tt := range []struct {
+		err  error
+		want int
+	}{
+		{nil, cli.ExitDone},
+		{errors.New("boom"), cli.ExitFailed},
+		{&migrate.MigrationError{Err: errors.New("boom")}, cli.ExitFailed},
+		{store.ErrLocked, cli.ExitFailed},
+		{&migrate.UnknownTargetError{}, cli.ExitUsage},
+		{&migrate.DowngradeError{}, cli.ExitRefused},
+		{fmt.Errorf("start: %w", &migrate.CorruptError{}), cli.ExitRefused},
+		{&migrate.RenamedError{}, cli.ExitRefused},
+		{&migrate.UnderWayError{}, cli.ExitRefused},
+		{migrate.ErrUnversioned, cli.ExitRefused},
+	} {
+		if got := cli.ExitCode(tt.err); got != tt.want {
+			t.Errorf("ExitCode(%T) = %d, want %d", tt.err, got, tt.want)
+		}
+	}
+}
+
+// TestOpenIsTheProgramsOwn: --store means what Config.Open says.
+func TestOpenIsTheProgramsOwn(t *testing.T) {
+	dir := t.TempDir()
+	cfg := cli.Config{
+		Name: "notes", Schema: "notes", Registry: notes(), Program: "notes 1.0",
+		Open: func(ctx context.Context, name string, mustExist bool, log *slog.Logger) (store.Store, error) {
+			return badgerstore.Open(ctx, filepath.Join(dir, name), badgerstore.Options{MustExist: mustExist, Logger: log})
+		},
+	}
+	run := func(want int, args ...string) string {
+		t.Helper()
+		var stdout, stderr bytes.Buffer
+		if got := cli.Run(t.Context(), cfg, append([]string{"--store", "work"}, args...), &stdout, &stderr); got != want {
+			t.Fatalf("%v: exit code %d, want %d\n%s", args, got, want, stderr.String())
+		}
+		return stdout.String()
+	}
+	run(cli.ExitFailed, "status")
+	run(cli.ExitDone, "up")
+	if diff := cmp.Diff("\"note/1\" hex:48656c6c6f\n", run(cli.ExitDone, "dump", "--prefix", "note/")); diff != "" {
+		t.Errorf("dump (-want +got):\n%s", diff)
+	}
+	if got := run(cli.ExitDone, "history"); !strings.Contains(got, "first_note") || !strings.Contains(got, "notes 1.0") {
+		t.Errorf("history lacks the migration or the program:\n%s", got)
+	}
+}

@@ -1,0 +1,161 @@
+package migrate_test
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"os"
+	"os/exec"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/kvmigrate/kvmigrate/migrate"
+	"github.com/kvmigrate/kvmigrate/store"
+	"github.com/kvmigrate/kvmigrate/store/badgerstore"
+)
+
+// killDir, in the environment, makes the test binary the program that is killed:
+// it migrates the store there and exits.
+const killDir = "KVMIGRATE_TEST_KILL_DIR"
+
+func TestMain(m *testing.M) {
+	if dir := os.Getenv(killDir); dir != "" {
+		announce = func() { fmt.Println("step") }
+		if err := migrateKilled(context.Background(), dir); err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			os.Exit(1)
+		}
+		os.Exit(0)
+	}
+	os.Exit(m.Run())
+}
+
+const killRows = 1500
+
+// announce tells the parent of a step.
+var announce = func() {}
+
+// killed are a plain migration, one in many small steps, and a plain one again.
+// A row that a step changed twice would show it.
+var killed = []migrate.Migration{
+	{Version: 1, Name: "rows", Up: func(_ context.Context, tx *migrate.Tx) error {
+		for i := range killRows {
+			if err := tx.Set(store.Entry{Key: killRow(i), Value: []byte("row")}); err != nil {
+				return err
+			}
+		}
+		return nil
+	}},
+	{Version: 2, Name: "rewrite", Up: func(_ context.Context, tx *migrate.Tx) error {
+		announce()
+		i := 0
+		if c := tx.Cursor(); c != nil {
+			i = int(binary.BigEndian.Uint32(c))
+		}
+		for range 5 {
+			err := tx.Update(killRow(i), func(v []byte) ([]byte, error) { return append(v, '+'), nil })
+			if err != nil {
+				return err
+			}
+			i++
+		}
+		if i < killRows {
+			tx.Continue(binary.BigEndian.AppendUint32(nil, uint32(i)))
+		}
+		return nil
+	}},
+	{Version: 3, Name: "done", Up: set("app/done", "yes")},
+}
+
+func killRow(i int) []byte { return fmt.Appendf(nil, "app/row/%05d", i) }
+
+func migrateKilled(ctx context.Context, dir string) (err error) {
+	st, err := badgerstore.Open(ctx, dir, badgerstore.Options{Configure: small})
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, st.Close()) }()
+	_, err = migrate.Up(ctx, st, options(migrate.NewRegistry(killed...)))
+	return err
+}
+
+// TestKilled kills a migrating process with SIGKILL, again and again at random
+// moments, until it gets through, on as many stores as it takes to kill it often
+// enough. Each store then holds what an undisturbed run leaves.
+func TestKilled(t *testing.T) {
+	undisturbed := openStore(t)
+	mustUp(t, undisturbed, killed)
+	want := contents(t, undisturbed)
+
+	const enough = 30
+	seed := rand.Uint64()
+	t.Logf("seed %d", seed)
+	random := rand.New(rand.NewPCG(seed, 0))
+	for kills := 0; kills < enough; {
+		dir := t.TempDir()
+		for {
+			done, err := runKilled(t, dir, random)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if done {
+				break
+			}
+			kills++
+		}
+		st, err := badgerstore.Open(t.Context(), dir, badgerstore.Options{Configure: small})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if diff := cmp.Diff(want, contents(t, st)); diff != "" {
+			t.Errorf("store after kills (-undisturbed +killed):\n%s", diff)
+		}
+		if err := st.Close(); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+// runKilled runs the program and kills it unless it is done before: in one run of
+// four early, while it opens the store, and otherwise after some steps, so that
+// runs get on however slow the machine is.
+func runKilled(t *testing.T, dir string, random *rand.Rand) (done bool, err error) {
+	t.Helper()
+	ctx, kill := context.WithCancel(t.Context())
+	defer kill()
+	cmd := exec.CommandContext(ctx, os.Args[0])
+	cmd.Env = append(os.Environ(), killDir+"="+dir)
+	steps, err := cmd.StdoutPipe()
+	if err != nil {
+		return false, err
+	}
+	var stderr bytes.Buffer
+	cmd.Stderr = &stderr
+	if err := cmd.Start(); err != nil {
+		return false, err
+	}
+	if random.IntN(4) == 0 {
+		timer := time.AfterFunc(time.Duration(random.Int64N(int64(50*time.Millisecond))), kill)
+		defer timer.Stop()
+	}
+	last := 1 + random.IntN(60)
+	for lines, n := bufio.NewScanner(steps), 1; lines.Scan(); n++ {
+		if n == last {
+			kill()
+		}
+	}
+	err = cmd.Wait()
+	switch {
+	case err == nil:
+		return true, nil
+	case ctx.Err() != nil:
+		return false, nil
+	}
+	return false, fmt.Errorf("%w\n%s", err, &stderr)
+}
