@@ -7,6 +7,27 @@
 //
 // or adds [Command] to a tree of cobra commands that it has. Data goes to
 // standard output, the log and errors to standard error.
+//
+// # JSON
+//
+// With --json a command prints what it has to say as JSON. These keys keep their
+// names and meanings; new ones may join them. Times are RFC 3339 in UTC.
+//
+//	up       {schema, from, to, applied, error?}
+//	plan     {schema, from, to, pending}
+//	status   {schema, version, stored, latest, pending, progress?, error?}
+//	history  [{version, name, description, fingerprint, started, finished,
+//	         transactions, keys_written, keys_deleted, program}]
+//	dump     {key, value, text, expires_at?, meta?}, one object a line; key and
+//	         value in base64
+//	version  {program, version, schema, latest}
+//
+// applied is as history prints it and pending a list of {version, name,
+// description}. progress is there when a migration of several transactions was
+// interrupted: {version, name, started, transactions, keys_written,
+// keys_deleted, program}. error is the text of an error that comes beside what
+// could be read or done: a refusal, a failed migration. All other errors leave
+// standard output empty.
 package cli
 
 import (
@@ -51,6 +72,14 @@ type Config struct {
 	// Open opens the store that --store names. If mustExist is set it must
 	// not create one. Nil takes the name for a Badger directory.
 	Open func(ctx context.Context, name string, mustExist bool, log *slog.Logger) (store.Store, error)
+
+	// MigrationsDir is the default of new's --dir, relative to the working
+	// directory. Empty means "migrations".
+	MigrationsDir string
+
+	// Golden is the default of new's --golden, relative to the working
+	// directory. Empty means testdata/golden in --dir.
+	Golden string
 }
 
 // Run parses args, without the program's name, runs the command and returns the
@@ -110,6 +139,9 @@ func Command(cfg Config) *cobra.Command {
 	if cfg.Open == nil {
 		cfg.Open = openBadger
 	}
+	if cfg.MigrationsDir == "" {
+		cfg.MigrationsDir = "migrations"
+	}
 	a := &app{Config: cfg}
 	root := &cobra.Command{
 		Use:   cfg.Name,
@@ -158,14 +190,20 @@ func (a *app) withRunner(cmd *cobra.Command, mustExist bool, do func(ctx context
 	}
 	log := a.logger(cmd.ErrOrStderr())
 	ctx := cmd.Context()
+	o := migrate.Options{
+		Registry: a.Registry, Schema: a.schema, AllowUnversioned: a.allowUnversioned, Program: a.Program, Logger: log,
+	}
+	// New does not touch the store. What it finds wrong must not leave a new
+	// one behind, so it looks before there is one.
+	if _, err := migrate.New(nil, o); err != nil {
+		return err
+	}
 	st, err := a.Open(ctx, a.store, mustExist, log)
 	if err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, st.Close()) }()
-	r, err := migrate.New(st, migrate.Options{
-		Registry: a.Registry, Schema: a.schema, AllowUnversioned: a.allowUnversioned, Program: a.Program, Logger: log,
-	})
+	r, err := migrate.New(st, o)
 	if err != nil {
 		return err
 	}

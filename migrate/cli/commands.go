@@ -63,6 +63,13 @@ type (
 		KeysDeleted  uint64    `json:"keys_deleted"`
 		Program      string    `json:"program"`
 	}
+	reportJSON struct {
+		Schema  string        `json:"schema"`
+		From    uint32        `json:"from"`
+		To      uint32        `json:"to"`
+		Applied []appliedJSON `json:"applied"`
+		Error   string        `json:"error,omitempty"`
+	}
 	entryJSON struct {
 		Key       []byte `json:"key"`   // base64
 		Value     []byte `json:"value"` // base64
@@ -86,14 +93,31 @@ func toJSON(migrations []migrate.Migration) []migrationJSON {
 	return out
 }
 
+func appliedToJSON(applied []migrate.Applied) []appliedJSON {
+	out := make([]appliedJSON, 0, len(applied))
+	for _, a := range applied {
+		out = append(out, appliedJSON{a.Version, a.Name, a.Description, a.Fingerprint.String(),
+			a.Started, a.Finished, a.Transactions, a.KeysWritten, a.KeysDeleted, a.Program})
+	}
+	return out
+}
+
+// text is the error of a JSON form.
+func text(err error) string {
+	if err == nil {
+		return ""
+	}
+	return err.Error()
+}
+
 func encode(w io.Writer, v any) error {
 	e := json.NewEncoder(w)
 	e.SetIndent("", "  ")
 	return e.Encode(v)
 }
 
-// reader makes cmd a reader, which has --json.
-func (a *app) reader(cmd *cobra.Command) *cobra.Command {
+// withJSON gives cmd the flag --json.
+func (a *app) withJSON(cmd *cobra.Command) *cobra.Command {
 	cmd.Flags().BoolVar(&a.json, "json", false, "print JSON")
 	return cmd
 }
@@ -110,24 +134,37 @@ func (a *app) up() *cobra.Command {
 	}
 	cmd.Flags().Uint32Var(&to, "to", 0, "stop at this version instead of the latest")
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
+		target, err := a.target(cmd, to)
+		if err != nil {
+			return err
+		}
 		return a.withRunner(cmd, false, func(ctx context.Context, r *migrate.Runner, _ store.Store) error {
-			report, err := r.UpTo(ctx, a.target(cmd, to))
+			report, err := r.UpTo(ctx, target)
+			w := cmd.OutOrStdout()
+			if a.json {
+				return errors.Join(err, encode(w, reportJSON{report.Schema, report.From, report.To, appliedToJSON(report.Applied), text(err)}))
+			}
 			if err != nil {
 				return err
 			}
-			_, err = fmt.Fprintf(cmd.OutOrStdout(), "%s schema is at v%d (%d applied)\n", report.Schema, report.To, len(report.Applied))
+			_, err = fmt.Fprintf(w, "%s schema is at v%d (%d applied)\n", report.Schema, report.To, len(report.Applied))
 			return err
 		})
 	}
-	return cmd
+	return a.withJSON(cmd)
 }
 
-// target is the version that --to names, or the latest.
-func (a *app) target(cmd *cobra.Command, to uint32) uint32 {
-	if cmd.Flags().Changed("to") {
-		return to
+// target is the version that --to names, or the latest. One that no migration
+// leads to is an error here, before up creates a store for it.
+func (a *app) target(cmd *cobra.Command, to uint32) (uint32, error) {
+	latest := a.Registry.Latest()
+	switch {
+	case !cmd.Flags().Changed("to"):
+		return latest, nil
+	case to > latest:
+		return 0, &migrate.UnknownTargetError{Schema: a.schema, Target: to, Latest: latest}
 	}
-	return a.Registry.Latest()
+	return to, nil
 }
 
 func (a *app) plan() *cobra.Command {
@@ -140,8 +177,12 @@ func (a *app) plan() *cobra.Command {
 	}
 	cmd.Flags().Uint32Var(&to, "to", 0, "stop at this version instead of the latest")
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
+		target, err := a.target(cmd, to)
+		if err != nil {
+			return err
+		}
 		return a.withRunner(cmd, true, func(ctx context.Context, r *migrate.Runner, _ store.Store) error {
-			plan, err := r.Plan(ctx, a.target(cmd, to))
+			plan, err := r.Plan(ctx, target)
 			if err != nil {
 				return err
 			}
@@ -152,7 +193,7 @@ func (a *app) plan() *cobra.Command {
 			return printPlan(w, plan)
 		})
 	}
-	return a.reader(cmd)
+	return a.withJSON(cmd)
 }
 
 func printPlan(w io.Writer, plan migrate.Plan) error {
@@ -194,16 +235,13 @@ func (a *app) status() *cobra.Command {
 			})
 		},
 	}
-	return a.reader(cmd)
+	return a.withJSON(cmd)
 }
 
 func newStatusJSON(s migrate.Status, err error) statusJSON {
-	out := statusJSON{Schema: s.Schema, Version: s.Version, Stored: s.Stored, Latest: s.Latest, Pending: toJSON(s.Pending)}
+	out := statusJSON{Schema: s.Schema, Version: s.Version, Stored: s.Stored, Latest: s.Latest, Pending: toJSON(s.Pending), Error: text(err)}
 	if p := s.Progress; p != nil {
 		out.Progress = &progressJSON{p.Version, p.Name, p.Started, p.Transactions, p.KeysWritten, p.KeysDeleted, p.Program}
-	}
-	if err != nil {
-		out.Error = err.Error()
 	}
 	return out
 }
@@ -235,12 +273,7 @@ func (a *app) history() *cobra.Command {
 				}
 				w := cmd.OutOrStdout()
 				if a.json {
-					out := make([]appliedJSON, 0, len(history))
-					for _, h := range history {
-						out = append(out, appliedJSON{h.Version, h.Name, h.Description, h.Fingerprint.String(),
-							h.Started, h.Finished, h.Transactions, h.KeysWritten, h.KeysDeleted, h.Program})
-					}
-					return encode(w, out)
+					return encode(w, appliedToJSON(history))
 				}
 				t := table(w)
 				fmt.Fprintln(t, "VERSION\tNAME\tFINISHED\tWRITTEN\tDELETED\tPROGRAM")
@@ -252,7 +285,7 @@ func (a *app) history() *cobra.Command {
 			})
 		},
 	}
-	return a.reader(cmd)
+	return a.withJSON(cmd)
 }
 
 func (a *app) dump() *cobra.Command {
@@ -275,7 +308,7 @@ func (a *app) dump() *cobra.Command {
 			})
 		})
 	}
-	return a.reader(cmd)
+	return a.withJSON(cmd)
 }
 
 // dumpJSON prints one object a line, so that a dump of any size streams.
@@ -305,8 +338,12 @@ func (a *app) create() *cobra.Command {
 			return nil
 		},
 	}
-	cmd.Flags().StringVar(&o.Dir, "dir", "migrations", "the folder of the migrations")
-	cmd.Flags().StringVar(&o.Golden, "golden", "", "the folder of golden files (default testdata/golden in --dir)")
+	golden := "the folder of golden files"
+	if a.Golden == "" {
+		golden += " (default testdata/golden in --dir)"
+	}
+	cmd.Flags().StringVar(&o.Dir, "dir", a.MigrationsDir, "the folder of the migrations")
+	cmd.Flags().StringVar(&o.Golden, "golden", a.Golden, golden)
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
 		o.Name = args[0]
 		if o.Golden != "" && !filepath.IsAbs(o.Golden) {
@@ -343,5 +380,5 @@ func (a *app) version() *cobra.Command {
 			return err
 		},
 	}
-	return a.reader(cmd)
+	return a.withJSON(cmd)
 }

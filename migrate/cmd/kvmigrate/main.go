@@ -19,5 +19,6 @@ func main() { os.Exit(run()) }
 func run() int {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
-	return cli.Run(ctx, cli.Config{Name: "kvmigrate", Schema: migrations.Schema}, os.Args[1:], os.Stdout, os.Stderr)
+	cfg := cli.Config{Name: "kvmigrate", Schema: migrations.Schema, Golden: "testdata/golden"}
+	return cli.Run(ctx, cfg, os.Args[1:], os.Stdout, os.Stderr)
 }

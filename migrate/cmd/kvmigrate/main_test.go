@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"io"
+	"os"
 	"os/exec"
 	"strconv"
 	"strings"
@@ -13,19 +14,33 @@ import (
 
 	"github.com/rogpeppe/go-internal/testscript"
 
+	"github.com/kvmigrate/kvmigrate/migrate"
+	"github.com/kvmigrate/kvmigrate/migrate/cli"
+	"github.com/kvmigrate/kvmigrate/migrations"
 	"github.com/kvmigrate/kvmigrate/store"
 	"github.com/kvmigrate/kvmigrate/store/badgerstore"
 )
 
 func TestMain(m *testing.M) {
-	testscript.Main(m, map[string]func(){"kvmigrate": main})
+	testscript.Main(m, map[string]func(){"kvmigrate": main, "kvmigrate-branch": branch})
 }
 
-// TestScripts runs the command as a process. The scripts have four commands more:
+// branch is kvmigrate as another branch built it, which took version 2 for a
+// migration of its own.
+func branch() {
+	ladder := migrate.DefaultRegistry().Migrations()
+	ladder[1].Name = "add_quotas"
+	cfg := cli.Config{Name: "kvmigrate-branch", Schema: migrations.Schema, Registry: migrate.NewRegistry(ladder...)}
+	os.Exit(cli.Run(context.Background(), cfg, os.Args[1:], os.Stdout, os.Stderr))
+}
+
+// TestScripts runs the command as a process. The scripts have a program more,
+// kvmigrate-branch, and these commands:
 //
 //	exits CODE kvmigrate ARG…   fails unless the exit code is CODE
 //	put STORE KEY HEX           writes a raw entry
 //	del STORE KEY               removes one
+//	hold STORE                  keeps the store open until the script ends
 //	json FILE                   fails unless the file is one or more JSON values
 func TestScripts(t *testing.T) {
 	testscript.Run(t, testscript.Params{
@@ -41,6 +56,11 @@ func TestScripts(t *testing.T) {
 			},
 			"del": func(ts *testscript.TestScript, _ bool, args []string) {
 				change(ts, args[0], func(tx store.Txn) error { return tx.Delete([]byte(args[1])) })
+			},
+			"hold": func(ts *testscript.TestScript, _ bool, args []string) {
+				st, err := badgerstore.Open(context.Background(), ts.MkAbs(args[0]), badgerstore.Options{})
+				ts.Check(err)
+				ts.Defer(func() { ts.Check(st.Close()) })
 			},
 			"json": func(ts *testscript.TestScript, _ bool, args []string) {
 				values := json.NewDecoder(strings.NewReader(ts.ReadFile(args[0])))
