@@ -10,6 +10,7 @@ import (
 	"os/exec"
 	"strconv"
 	"strings"
+	"syscall"
 	"testing"
 
 	"github.com/rogpeppe/go-internal/testscript"
@@ -22,7 +23,7 @@ import (
 )
 
 func TestMain(m *testing.M) {
-	testscript.Main(m, map[string]func(){"kvmigrate": main, "kvmigrate-branch": branch})
+	testscript.Main(m, map[string]func(){"kvmigrate": main, "kvmigrate-branch": branch, "kvmigrate-stopped": stopped})
 }
 
 // branch is kvmigrate as another branch built it, which took version 2 for a
@@ -34,8 +35,32 @@ func branch() {
 	os.Exit(cli.Run(context.Background(), cfg, os.Args[1:], os.Stdout, os.Stderr))
 }
 
-// TestScripts runs the command as a process. The scripts have a program more,
-// kvmigrate-branch, and these commands:
+// stopped is kvmigrate with one more migration, during which the process is told
+// to stop. It ends only with its context, so no clock decides the outcome.
+func stopped() {
+	latest := migrate.DefaultRegistry().Latest()
+	migrate.DefaultRegistry().Register(migrate.Migration{
+		Version: latest + 1, Name: "stopped", Description: "being stopped",
+		Up: func(ctx context.Context, tx *migrate.Tx) error {
+			if err := tx.Set(store.Entry{Key: []byte("half"), Value: []byte("done")}); err != nil {
+				return err
+			}
+			self, err := os.FindProcess(os.Getpid())
+			if err != nil {
+				return err
+			}
+			if err := self.Signal(syscall.SIGTERM); err != nil {
+				return err
+			}
+			<-ctx.Done()
+			return ctx.Err()
+		},
+	})
+	main()
+}
+
+// TestScripts runs the command as a process. The scripts have two programs more,
+// kvmigrate-branch and kvmigrate-stopped, and these commands:
 //
 //	exits CODE kvmigrate ARG…   fails unless the exit code is CODE
 //	put STORE KEY HEX           writes a raw entry
