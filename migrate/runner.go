@@ -497,7 +497,7 @@ func holdsForeignData(s store.Reader) (bool, error) {
 		if err != nil || !ok {
 			return false, err
 		}
-		end := bytes.IndexAny(e.Key, ":.")
+		end := bytes.IndexAny(e.Key, ":./")
 		if end < 0 || checkSchema(string(e.Key[:end])) != nil {
 			return true, nil
 		}

@@ -351,6 +351,7 @@ func TestSeveralSchemasInOneStore(t *testing.T) {
 			t.Fatalf("schema %s: Up = v%d, %v; want v%d", name, report.To, err, n)
 		}
 		put(t, st, name+".rows/1", []byte("x"))
+		put(t, st, name+"/1", []byte("x"))
 	}
 	for name, n := range schemas {
 		o := options(migrate.NewRegistry(ladder("a", "b", "c")[:n]...))

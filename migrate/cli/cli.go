@@ -102,7 +102,7 @@ func ExitCode(err error) int {
 	switch {
 	case err == nil:
 		return ExitDone
-	case errors.Is(err, migrate.ErrRefused):
+	case errors.Is(err, migrate.ErrRefused), errors.Is(err, store.ErrCorrupt):
 		return ExitRefused
 	case errors.Is(err, errUsage), isUnknownTarget(err), isUnknownCommand(err):
 		return ExitUsage
@@ -227,6 +227,9 @@ func (a *app) logger(w io.Writer) *slog.Logger {
 }
 
 func openBadger(ctx context.Context, dir string, mustExist bool, log *slog.Logger) (store.Store, error) {
+	if scheme, _, ok := strings.Cut(dir, "://"); ok {
+		return nil, usage(fmt.Errorf("--store knows no %s: it takes the path of a Badger directory", scheme))
+	}
 	st, err := badgerstore.Open(ctx, dir, badgerstore.Options{MustExist: mustExist, Logger: log})
 	if err != nil {
 		return nil, err

@@ -369,7 +369,7 @@ func (a *app) version() *cobra.Command {
 		Short: "Show the version of this program and of the schema it knows",
 		Args:  noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			v := versionJSON{Program: a.Name, Version: "(devel)", Schema: a.Schema, Latest: a.Registry.Latest()}
+			v := versionJSON{Program: a.Name, Version: "(devel)", Schema: a.schema, Latest: a.Registry.Latest()}
 			if info, ok := debug.ReadBuildInfo(); ok && info.Main.Version != "" {
 				v.Version = info.Main.Version
 			}

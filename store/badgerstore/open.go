@@ -2,7 +2,9 @@ package badgerstore
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"io/fs"
 	"log/slog"
 	"os"
 	"path/filepath"
@@ -58,7 +60,11 @@ func Open(ctx context.Context, dir string, o Options) (*Store, error) {
 			return nil, &store.Error{Op: "open badger store " + dir, Err: err}
 		}
 	}
-	db, err := openRetrying(ctx, options(dir, o, log), log)
+	opts := options(dir, o, log)
+	if err := checkManifest(opts); err != nil {
+		return nil, &store.Error{Op: "open badger store " + dir, Err: err}
+	}
+	db, err := openRetrying(ctx, opts, log)
 	if err != nil {
 		return nil, wrapOpen(dir, err)
 	}
@@ -69,6 +75,34 @@ func Open(ctx context.Context, dir string, o Options) (*Store, error) {
 	}
 	s.owned = true
 	return s, nil
+}
+
+// checkManifest refuses a directory whose tables Badger would delete on opening:
+// it removes every table that the manifest does not list, and so, after damage to
+// the manifest, all of them. A table that a kill left unlisted has its memtable's
+// log beside it, and the manifest is the first file that Badger creates.
+func checkManifest(opts badger.Options) error {
+	tables, err := filepath.Glob(filepath.Join(opts.Dir, "*.sst"))
+	if err != nil || len(tables) == 0 || opts.InMemory {
+		return nil //nolint:nilerr // a directory that no pattern can name is Badger's to report
+	}
+	logs, err := filepath.Glob(filepath.Join(opts.Dir, "*.mem"))
+	if err != nil || len(logs) > 0 {
+		return nil //nolint:nilerr // as above
+	}
+	f, err := os.Open(filepath.Join(opts.Dir, badger.ManifestFilename))
+	if errors.Is(err, fs.ErrNotExist) {
+		return fmt.Errorf("%w: it has %d tables and no MANIFEST; nothing was changed. Restore the file or a backup", store.ErrCorrupt, len(tables))
+	}
+	if err != nil {
+		return err
+	}
+	defer func() { _ = f.Close() }() // it is only read
+	manifest, _, err := badger.ReplayManifestFile(f, opts.ExternalMagicVersion, opts)
+	if err == nil && len(manifest.Tables) == 0 {
+		return fmt.Errorf("%w: it has %d tables and its MANIFEST lists none; nothing was changed. Restore the file or a backup", store.ErrCorrupt, len(tables))
+	}
+	return nil // what else is wrong with the manifest, Badger reports
 }
 
 func exists(dir string) error {
