@@ -1,6 +1,6 @@
 // Command demo shows the main job on a real store: a Badger directory is created
-// at v1, filled, upgraded, opened again, looked at, and refused by an older
-// program. make demo runs it.
+// at v1, filled, upgraded, opened again, looked at, refused by an older program,
+// and refused once its version is damaged. make demo runs it.
 package main
 
 import (
@@ -15,6 +15,7 @@ import (
 	"github.com/kvmigrate/kvmigrate/migrate"
 	"github.com/kvmigrate/kvmigrate/migrate/cli"
 	_ "github.com/kvmigrate/kvmigrate/migrations"
+	"github.com/kvmigrate/kvmigrate/store"
 	"github.com/kvmigrate/kvmigrate/store/badgerstore"
 	"github.com/kvmigrate/kvmigrate/systables/sample"
 )
@@ -45,7 +46,21 @@ func demo(ctx context.Context, w io.Writer) (err error) {
 		current.run("What was applied", 0, "history"),
 		current.run("What is on disk (first of it)", 0, "dump", "--prefix", "system.namespaces"),
 		older.run("The old program on the new store", 3, "up"),
+		damage(ctx, path),
+		current.run("A version of three bytes", 3, "up"),
 	)
+}
+
+// damage cuts the stored version to three bytes.
+func damage(ctx context.Context, path string) (err error) {
+	st, err := badgerstore.Open(ctx, path, badgerstore.Options{MustExist: true})
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, st.Close()) }()
+	return store.Update(ctx, st, func(tx store.Txn) error {
+		return tx.Set(store.Entry{Key: []byte("system:schema_version"), Value: []byte{0, 0, 2}})
+	})
 }
 
 // A program is a release of kvmigrate: the command over a registry.
@@ -61,7 +76,7 @@ type program struct {
 // want.
 func (p program) run(title string, want int, args ...string) error {
 	fmt.Fprintf(p.w, "\n# %s\n$ kvmigrate %s\n", title, strings.Join(args, " "))
-	out := &screen{w: p.w, lines: 6}
+	out := &screen{w: p.w, lines: 5}
 	code := cli.Run(p.ctx, cli.Config{Name: "kvmigrate", Program: p.name, Registry: p.registry}, append([]string{"--store", p.path}, args...), out, out)
 	if code != 0 {
 		fmt.Fprintf(p.w, "(exit code %d)\n", code)
