@@ -22,10 +22,17 @@ var ErrUnversioned error = refusal("the store holds data but no schema version, 
 // version, history or progress of the schema.
 var ErrReservedKey = errors.New("key is reserved for the schema's version and history")
 
-// ErrTornValue means that a migration wrote, in one transaction with the version, a value
-// so large that a power loss could empty it although the version survives. Open
+// ErrTornValue means that a migration wrote a value so large that a power loss could
+// empty it although the progress or version that vouches for it survives. Open
 // the Badger store with SyncWrites.
-var ErrTornValue = errors.New("the value is too large to be safe in a transaction with the version while Badger's SyncWrites is off; open the store with SyncWrites on")
+var ErrTornValue = errors.New("the value is too large to be safe from a power loss while Badger's SyncWrites is off; open the store with SyncWrites on")
+
+// ErrAhead means that a RowFunc wrote a key that the scan over its prefix has yet to
+// reach, where it would be visited as if it had not been changed.
+var ErrAhead = errors.New("the key lies ahead within the prefix that is being visited, and would be visited itself; move such entries out of the prefix in one phase and back in a second")
+
+// ErrDuplicate means that two rows want the same key of an index.
+var ErrDuplicate = errors.New("two rows have the same key in the index")
 
 type refusal string
 
@@ -140,7 +147,7 @@ type MigrationError struct {
 func (e *MigrationError) Error() string {
 	hint := ""
 	if errors.Is(e.Err, store.ErrTxnTooBig) {
-		hint = "; it writes more than one transaction holds: do it in steps, with Tx.Continue"
+		hint = "; it writes more than one transaction holds: do it in batches: with Each or another builder, or with Tx.Continue"
 	}
 	left := fmt.Sprintf("the store is unchanged at v%d", e.Version-1)
 	if e.Progress != nil {

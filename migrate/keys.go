@@ -13,6 +13,7 @@ type keys struct {
 	version  []byte
 	history  string // followed by the version in ten digits
 	progress []byte
+	lock     []byte
 	table    []byte // prefix of the table definitions
 	reserved string // prefix of what only the runner writes
 }
@@ -22,6 +23,7 @@ func newKeys(schema string) keys {
 		version:  []byte(schema + ":schema_version"),
 		history:  schema + ":schema_history:",
 		progress: []byte(schema + ":schema_progress"),
+		lock:     []byte(schema + ":schema_lock"),
 		table:    []byte(schema + ":table:"),
 		reserved: schema + ":schema_",
 	}

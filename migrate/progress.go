@@ -20,8 +20,14 @@ type Progress struct {
 	KeysDeleted  uint64
 	Program      string // that committed the last step
 
+	Phase        int    // the phase it is in, from 0; see Phases
+	Visited      uint64 // entries that the builder of that phase has visited, 0 if it has none
+	VisitedBytes uint64 // their keys and values
+
 	fingerprint string
 	cursor      []byte
+	rows        int  // the most entries in the next batch, 0 for the usual
+	unstored    bool // whether the store has no version yet
 }
 
 // progressRecord is the encoding of Progress.
@@ -34,6 +40,10 @@ type progressRecord struct {
 	KeysWritten  uint64 `cbor:"keys_written"`
 	KeysDeleted  uint64 `cbor:"keys_deleted"`
 	Program      string `cbor:"program"`
+	Phase        int    `cbor:"phase"`
+	Visited      uint64 `cbor:"visited"`
+	VisitedBytes uint64 `cbor:"visited_bytes"`
+	Rows         int    `cbor:"rows"`
 	Cursor       []byte `cbor:"cursor"`
 }
 
@@ -41,7 +51,7 @@ func (p Progress) encode() ([]byte, error) {
 	return value.Marshal(progressRecord{
 		Fingerprint: p.fingerprint, Version: p.Version, Name: p.Name, Started: p.Started.UnixMilli(),
 		Transactions: p.Transactions, KeysWritten: p.KeysWritten, KeysDeleted: p.KeysDeleted,
-		Program: p.Program, Cursor: p.cursor,
+		Program: p.Program, Phase: p.Phase, Visited: p.Visited, VisitedBytes: p.VisitedBytes, Rows: p.rows, Cursor: p.cursor,
 	})
 }
 
@@ -62,10 +72,14 @@ func (r *Runner) readProgress(s store.Reader, version uint32) (*Progress, error)
 	if p.Version == 0 || p.Version-1 != version {
 		return nil, r.corrupt(r.keys.progress, "it is at v%d but carries progress of v%d", version, p.Version)
 	}
+	if p.Phase < 0 || p.Rows < 0 {
+		return nil, r.corrupt(r.keys.progress, "the progress of v%d has a negative number", p.Version)
+	}
 	return &Progress{
 		Version: p.Version, Name: p.Name, Started: time.UnixMilli(p.Started).UTC(),
 		Transactions: p.Transactions, KeysWritten: p.KeysWritten, KeysDeleted: p.KeysDeleted,
-		Program: p.Program, fingerprint: p.Fingerprint, cursor: p.Cursor,
+		Program: p.Program, Phase: p.Phase, Visited: p.Visited, VisitedBytes: p.VisitedBytes,
+		fingerprint: p.Fingerprint, cursor: p.Cursor, rows: p.Rows,
 	}, nil
 }
 

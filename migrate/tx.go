@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"fmt"
 	"iter"
+	"runtime/debug"
 	"time"
 
 	"github.com/kvmigrate/kvmigrate/store"
@@ -15,7 +16,7 @@ import (
 // returned.
 type Tx struct {
 	txn      store.Txn
-	reserved string
+	reserved []byte
 	limits   store.Limits
 	now      time.Time
 
@@ -23,8 +24,15 @@ type Tx struct {
 	next      []byte // where this step stopped
 	continues bool   // whether there is a next step
 
+	phase, phases int  // the phase of this step, from 0, and their number, 0 if the Up has none
+	serial        bool // whether batches must not overlap
+
+	rows    *rows  // what a builder asked for, nil if the Up did its work itself
+	batch   *batch // the entries of this step
+	row     []byte // the key of the one that is being visited
+	scratch []byte
+
 	failed           error // the first write that was refused here
-	tornWrite        error // the first write that is not safe in the last step
 	written, deleted uint64
 }
 
@@ -62,9 +70,9 @@ func (tx *Tx) Get(key []byte) (store.Entry, error) { return tx.txn.Get(key) }
 func (tx *Tx) Scan(s store.Scan) iter.Seq2[store.Entry, error] { return tx.txn.Scan(s) }
 
 // Set implements [store.Txn]. It also refuses the schema's own keys
-// ([ErrReservedKey]). A value that a power loss could empty makes the step fail
-// with [ErrTornValue] if it is the last, which commits the version. Set drops an
-// expiry or user meta that the entry had; [Tx.Update] keeps them.
+// ([ErrReservedKey]), a value that a power loss could empty ([ErrTornValue]), and
+// in a [RowFunc] a key that the scan has yet to reach ([ErrAhead]). Set gives the
+// entry the expiry and user meta of e; [Tx.Update] keeps those that it has.
 func (tx *Tx) Set(e store.Entry) error {
 	if err := tx.guard("set", e.Key, len(e.Value)); err != nil {
 		return err
@@ -105,10 +113,22 @@ func (tx *Tx) guard(op string, key []byte, size int) error {
 		return tx.failed
 	}
 	switch {
-	case bytes.HasPrefix(key, []byte(tx.reserved)):
+	case bytes.HasPrefix(key, tx.reserved):
 		tx.failed = &store.Error{Op: op, Key: bytes.Clone(key), Err: ErrReservedKey}
-	case tx.limits.TornValueBytes > 0 && size >= tx.limits.TornValueBytes && tx.tornWrite == nil:
-		tx.tornWrite = &store.Error{Op: op, Key: bytes.Clone(key), Err: fmt.Errorf("%w (it has %d bytes)", ErrTornValue, size)}
+	case tx.limits.TornValueBytes > 0 && size >= tx.limits.TornValueBytes:
+		tx.failed = &store.Error{Op: op, Key: bytes.Clone(key), Err: fmt.Errorf("%w (it has %d bytes)", ErrTornValue, size)}
+	case op == "set" && tx.row != nil && bytes.Compare(key, tx.row) > 0 && bytes.HasPrefix(key, tx.rows.prefix):
+		tx.failed = &store.Error{Op: op, Key: bytes.Clone(key), Err: ErrAhead}
 	}
 	return tx.failed
+}
+
+// call runs fn and turns a panic into an error.
+func call(fn func() error) (err error) {
+	defer func() {
+		if v := recover(); v != nil {
+			err = &PanicError{Value: v, Stack: debug.Stack()}
+		}
+	}()
+	return fn()
 }

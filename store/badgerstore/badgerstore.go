@@ -55,6 +55,9 @@ type Store struct {
 	mu     sync.Mutex
 	closed bool
 	txns   sync.WaitGroup // running transactions; Add only under mu while not closed
+
+	syncing sync.Mutex
+	durable map[string]bool // files that Sync made durable, and whether they stay as they are
 }
 
 // New returns a Store over a database that the caller opened, keeps using, and

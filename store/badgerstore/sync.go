@@ -25,42 +25,57 @@ func (s *Store) Sync(ctx context.Context) error {
 	if s.opts.SyncWrites || s.opts.InMemory || s.opts.ReadOnly {
 		return nil
 	}
+	s.syncing.Lock()
+	defer s.syncing.Unlock()
 	dirs := slices.Compact([]string{s.opts.Dir, s.opts.ValueDir})
 	for _, dir := range dirs {
-		if err := syncDir(ctx, dir); err != nil {
+		if err := s.syncDir(ctx, dir); err != nil {
 			return &store.Error{Op: "sync " + dir, Err: err}
 		}
 	}
 	return wrap("sync", nil, s.db.Sync())
 }
 
-// syncDir makes every file of dir durable, and then their names.
-func syncDir(ctx context.Context, dir string) error {
+// syncDir makes every file of dir durable, and then their names. A table never
+// changes, so one that is durable is left alone the next time, and so are the
+// names if there are no new ones. The caller holds syncing.
+func (s *Store) syncDir(ctx context.Context, dir string) error {
 	files, err := os.ReadDir(dir)
 	if err != nil {
 		return err
 	}
+	named := false
 	var faults *multierror.Error
 	for _, f := range files {
 		if err := ctx.Err(); err != nil {
 			return err
 		}
-		if !holdsData(f.Name()) {
+		path := filepath.Join(dir, f.Name())
+		durable, known := s.durable[path]
+		if !holdsData(f.Name()) || durable {
 			continue
 		}
 		// A flushed memtable's log and a compacted table may vanish meanwhile:
 		// what they held is in a newer file, which Badger syncs before it
 		// removes the old one.
-		if err := syncFile(filepath.Join(dir, f.Name())); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		if err := syncFile(path); err != nil && !errors.Is(err, fs.ErrNotExist) {
 			faults = multierror.Append(faults, err)
+			continue
 		}
+		if s.durable == nil {
+			s.durable = map[string]bool{}
+		}
+		s.durable[path] = filepath.Ext(path) == ".sst"
+		named = named || !known
 	}
-	if err := syncFile(dir); err != nil {
-		faults = multierror.Append(faults, err)
+	if named {
+		if err := syncFile(dir); err != nil {
+			faults = multierror.Append(faults, err)
+			s.durable = nil
+		}
 	}
 	return faults.ErrorOrNil()
 }
-
 func holdsData(name string) bool {
 	switch filepath.Ext(name) {
 	case ".mem", ".vlog", ".sst":

@@ -1,0 +1,61 @@
+package migrate
+
+import (
+	"bytes"
+	"crypto/rand"
+	"errors"
+
+	"github.com/kvmigrate/kvmigrate/store"
+	"github.com/kvmigrate/kvmigrate/store/value"
+)
+
+// lockRecord is the value of a schema's lock: which run may commit steps of the
+// migration under way. It is there exactly while the progress is.
+type lockRecord struct {
+	Token   []byte `cbor:"token"` // 16 random bytes, new in each run
+	Program string `cbor:"program"`
+}
+
+// makeLock makes up what the lock holds while this run is the one to commit.
+func (u *run) makeLock() (err error) {
+	token := make([]byte, 16)
+	_, _ = rand.Read(token) // never fails
+	u.lock, err = value.Marshal(lockRecord{Token: token, Program: u.programName()})
+	return err
+}
+
+// takeLock makes this run the one to commit. A transaction of another run that
+// is still open has read the lock and can no longer commit.
+func (u *run) takeLock(txn store.Txn) error {
+	e, err := txn.Get(u.keys.lock)
+	if err != nil && !errors.Is(err, store.ErrNotFound) {
+		return err
+	}
+	if err == nil && bytes.Equal(e.Value, u.lock) {
+		return nil
+	}
+	return txn.Set(store.Entry{Key: u.keys.lock, Value: u.lock})
+}
+
+// errAgain: what is stored is not what this run assumed, so that it must look
+// again and go on from there.
+var errAgain = errors.New("another run took over")
+
+// fence refuses a transaction that does not see this run in charge of the
+// migration. What it reads, a rival must write.
+func (u *run) fence(txn store.Txn) error {
+	version, _, err := u.readVersion(txn)
+	if err != nil {
+		return err
+	}
+	e, err := txn.Get(u.keys.lock)
+	switch {
+	case errors.Is(err, store.ErrNotFound):
+		return errAgain
+	case err != nil:
+		return err
+	case version != u.m.Version-1 || !bytes.Equal(e.Value, u.lock):
+		return errAgain
+	}
+	return nil
+}

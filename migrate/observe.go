@@ -1,0 +1,239 @@
+package migrate
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"sync"
+	"time"
+
+	"github.com/kvmigrate/kvmigrate/store"
+)
+
+// An EventKind is what an Event reports.
+type EventKind int
+
+// What happens to a migration: it starts, commits steps, and finishes or fails.
+const (
+	Started EventKind = iota
+	Batch
+	Finished
+	Failed
+)
+
+// String returns the kind in lower case.
+func (k EventKind) String() string {
+	switch k {
+	case Started:
+		return "started"
+	case Batch:
+		return "batch"
+	case Finished:
+		return "finished"
+	case Failed:
+		return "failed"
+	}
+	return fmt.Sprintf("EventKind(%d)", int(k))
+}
+
+// An Event tells an Observer how far a migration has come. Of each migration that
+// a run applies there is one Started, a Batch after each committed step, and then
+// Finished or Failed.
+type Event struct {
+	Kind   EventKind
+	Schema string
+	Migration
+
+	Phase, Phases int           // the phase that the last step belongs to, from 1
+	Steps         uint64        // committed by this run
+	Done          uint64        // entries visited in this phase, also by runs that were interrupted
+	Total         uint64        // entries of this phase, an estimate; 0 as long as there is none
+	Bytes         uint64        // keys and values of those that are done
+	Rate          float64       // entries a second over the last ten seconds
+	Elapsed       time.Duration // since Started
+	ETA           time.Duration // until the phase is done; 0 if not known
+
+	Err error // of a Failed
+}
+
+// String says it for people: what is done of what, how fast, and how long it may
+// still take.
+func (e Event) String() string {
+	text := fmt.Sprintf("v%d -> v%d (%s)", e.Version-1, e.Version, e.Name)
+	if e.Phases > 1 {
+		text += fmt.Sprintf(", phase %d of %d", e.Phase, e.Phases)
+	}
+	switch {
+	case e.Total > 0:
+		text += fmt.Sprintf(": %d of %d entries (%d %%)", e.Done, e.Total, e.Done*100/e.Total)
+	case e.Done > 0:
+		text += fmt.Sprintf(": %d entries", e.Done)
+	default:
+		text += fmt.Sprintf(": %d steps", e.Steps)
+	}
+	text += fmt.Sprintf(" in %v", e.Elapsed.Round(time.Second))
+	if e.Rate > 0 {
+		text += fmt.Sprintf(", %.0f/s", e.Rate)
+	}
+	if e.ETA > 0 {
+		text += fmt.Sprintf(", about %v left", e.ETA.Round(time.Second))
+	}
+	return text
+}
+
+// The rate is taken over a window of samples.
+const (
+	samples      = 10
+	sampleLength = time.Second
+)
+
+// A meter measures one migration and tells the observer and the log of it.
+type meter struct {
+	*Runner
+	began      time.Time
+	background sync.WaitGroup
+
+	observing sync.Mutex // held while the observer is called; before mu
+
+	mu      sync.Mutex
+	event   Event
+	samples []sample // of the current phase, oldest first
+	counted bool     // whether the entries of the phase are being counted
+}
+
+// A sample is how many entries were done at a moment.
+type sample struct {
+	at   time.Time
+	done uint64
+}
+
+// newMeter returns the meter of m, which goes on from p if that is not nil.
+func newMeter(r *Runner, m Migration, p *Progress) *meter {
+	t := &meter{Runner: r, began: time.Now(), event: Event{Schema: r.schema, Migration: m, Phase: 1, Phases: 1}}
+	if p != nil {
+		t.event.Phase, t.event.Done, t.event.Bytes = p.Phase+1, p.Visited, p.VisitedBytes
+	}
+	t.samples = []sample{{t.began, t.event.Done}}
+	return t
+}
+
+// start reports the start and begins the heartbeat. The function that it returns
+// ends everything in the background.
+func (t *meter) start(ctx context.Context) (ctxOfRun context.Context, stop func()) {
+	t.tell(Started, nil)
+	ctx, cancel := context.WithCancel(ctx)
+	if t.heartbeat > 0 {
+		t.background.Go(func() { t.beat(ctx) })
+	}
+	return ctx, func() {
+		cancel()
+		t.background.Wait()
+	}
+}
+
+// beat logs how far the migration is, so that nobody waits in silence.
+func (t *meter) beat(ctx context.Context) {
+	ticker := time.NewTicker(t.heartbeat)
+	defer ticker.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-ticker.C:
+			t.log.InfoContext(ctx, "still migrating "+t.measure(time.Now()).String())
+		}
+	}
+}
+
+// committed reports a step.
+func (t *meter) committed(out outcome) {
+	now := time.Now()
+	t.mu.Lock()
+	if phase := out.tx.phase + 1; phase != t.event.Phase {
+		t.event.Phase, t.event.Total, t.event.ETA, t.counted = phase, 0, 0, false
+		t.samples = []sample{{now, 0}}
+	}
+	t.event.Phases = max(1, out.tx.phases)
+	t.event.Steps++
+	t.event.Done, t.event.Bytes = out.visited, out.visitedBytes
+	t.mu.Unlock()
+	t.tell(Batch, nil)
+}
+
+// count begins to count the entries that are left of the phase, once. Without an
+// observer nobody hears of the total before the first heartbeat, and most
+// migrations are done by then.
+func (t *meter) count(ctx context.Context, after outcome) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.counted || t.observer == nil && t.heartbeat < 0 {
+		return
+	}
+	t.counted = true
+	phase := t.event.Phase
+	scan := store.Scan{Prefix: after.tx.rows.prefix, From: append(bytes.Clone(after.tx.batch.last), 0), KeysOnly: true}
+	var delay time.Duration
+	if t.observer == nil {
+		delay = t.heartbeat / 2
+	}
+	t.background.Go(func() {
+		select {
+		case <-ctx.Done():
+			return
+		case <-time.After(delay):
+		}
+		n := after.visited
+		err := t.store.View(ctx, func(s store.Reader) error {
+			for e, err := range s.Scan(scan) {
+				if err != nil {
+					return err
+				}
+				if !bytes.HasPrefix(e.Key, []byte(t.keys.reserved)) {
+					n++
+				}
+			}
+			return nil
+		})
+		t.mu.Lock()
+		defer t.mu.Unlock()
+		if err == nil && phase == t.event.Phase { // without an estimate it goes as well
+			t.event.Total = n
+		}
+	})
+}
+
+// measure returns the event as it is now.
+func (t *meter) measure(now time.Time) Event {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	e := &t.event
+	e.Elapsed = now.Sub(t.began)
+	if e.Total > 0 {
+		e.Total = max(e.Total, e.Done)
+	}
+	oldest := t.samples[0]
+	if seconds := now.Sub(oldest.at).Seconds(); seconds > 0 {
+		e.Rate = float64(e.Done-oldest.done) / seconds
+	}
+	e.ETA = 0
+	if e.Total > e.Done && e.Rate > 0 {
+		e.ETA = time.Duration(float64(e.Total-e.Done) / e.Rate * float64(time.Second))
+	}
+	if now.Sub(t.samples[len(t.samples)-1].at) >= sampleLength {
+		t.samples = append(t.samples, sample{now, e.Done})
+		t.samples = t.samples[max(0, len(t.samples)-samples):]
+	}
+	return *e
+}
+
+// tell tells the observer.
+func (t *meter) tell(kind EventKind, err error) {
+	if t.observer == nil {
+		return
+	}
+	t.observing.Lock()
+	defer t.observing.Unlock()
+	e := t.measure(time.Now())
+	e.Kind, e.Err = kind, err
+	t.observer(e)
+}

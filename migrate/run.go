@@ -1,0 +1,286 @@
+package migrate
+
+import (
+	"bytes"
+	"context"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/kvmigrate/kvmigrate/store"
+)
+
+// errOvertaken: another runner applied the migration first.
+var errOvertaken = errors.New("applied by another runner")
+
+// apply runs one migration, which goes on from p if it was interrupted. It
+// returns nil and no error if another runner already had.
+func (r *Runner) apply(ctx context.Context, m Migration, p *Progress) (*Applied, error) {
+	r.log.InfoContext(ctx, fmt.Sprintf("migrating v%d -> v%d: %s", m.Version-1, m.Version, m.describe()))
+	// What the new version vouches for must be durable before it is.
+	if err := r.store.Sync(ctx); err != nil {
+		return nil, r.failed(m, nil, err)
+	}
+	u := &run{Runner: r, m: m, started: r.clock(), meter: newMeter(r, m, p)}
+	if err := u.makeLock(); err != nil {
+		return nil, r.failed(m, nil, err)
+	}
+	stepping, stop := u.meter.start(ctx)
+	done := u.steps(stepping)
+	stop()
+	switch {
+	case errors.Is(done.err, errOvertaken):
+		done.err = r.overtaken(ctx, m)
+	case done.err != nil:
+		done.err = r.failed(m, done.progress, done.err)
+	default:
+		r.log.InfoContext(ctx, fmt.Sprintf("%s schema version updated to v%d", r.schema, m.Version))
+	}
+	if done.err != nil {
+		u.meter.tell(Failed, done.err)
+		return nil, done.err
+	}
+	u.meter.tell(Finished, nil)
+	return done.applied, nil
+}
+
+// A run is one migration being applied by one Runner.
+type run struct {
+	*Runner
+	m       Migration
+	started time.Time
+	lock    []byte // what the schema's lock holds while this run is the one to commit
+	meter   *meter
+}
+
+// An outcome is what a step, or a run of steps, came to.
+type outcome struct {
+	progress *Progress // what this run has committed of the migration, nil if nothing
+	applied  *Applied  // the history record, once the last step is committed
+	tx       *Tx       // what the last step did
+	err      error
+
+	visited, visitedBytes uint64 // in the phase of the last step
+}
+
+// steps takes the migration to its end or its first error: one step alone, which
+// also makes this run the one that holds the lock, and after a batch of rows as
+// many at a time as the author and the options allow.
+func (u *run) steps(ctx context.Context) outcome {
+	var last outcome
+	var limit int // of rows in the next step, 0 if it has no other than usual
+	for {
+		next := u.step(ctx, limit)
+		if next.err == nil && next.applied == nil && u.pipelines(next.tx) {
+			last = next
+			next = u.pipeline(ctx, next)
+		}
+		if next.progress == nil {
+			next.progress = last.progress
+		}
+		limit = 0
+		var overflow *overflowError
+		switch {
+		case next.applied != nil:
+			return next
+		case errors.As(next.err, &overflow):
+			limit = overflow.rows / 2
+		case errors.Is(next.err, errAgain):
+		case next.err != nil:
+			return next
+		}
+		last = next
+	}
+}
+
+// step runs one step in a transaction of its own, at the stored position and
+// with at most limit rows.
+func (u *run) step(ctx context.Context, limit int) (out outcome) {
+	if err := ctx.Err(); err != nil {
+		return outcome{err: err}
+	}
+	var tx *Tx
+	err := store.Update(ctx, u.store, func(txn store.Txn) error {
+		at, err := u.position(txn)
+		if err != nil {
+			return err
+		}
+		tx, err = u.work(ctx, txn, at, limit, nil)
+		if err != nil {
+			return err
+		}
+		out, err = u.conclude(ctx, txn, at, tx)
+		return err
+	})
+	if err != nil {
+		return outcome{err: tx.blame(err)}
+	}
+	u.meter.committed(out)
+	return out
+}
+
+// position reads where the migration stands: at its beginning, or where the last
+// step stopped.
+func (u *run) position(txn store.Txn) (Progress, error) {
+	version, stored, err := u.readVersion(txn)
+	if err != nil {
+		return Progress{}, err
+	}
+	if version != u.m.Version-1 {
+		return Progress{}, fmt.Errorf("%w: the store is at v%d", errOvertaken, version)
+	}
+	under, err := u.readProgress(txn, version)
+	if err != nil {
+		return Progress{}, err
+	}
+	if under == nil {
+		return Progress{
+			Version: u.m.Version, Name: u.m.Name, Started: u.started, unstored: !stored,
+			fingerprint: u.registry.fingerprint(u.m.Version).String(),
+		}, nil
+	}
+	return *under, u.resumable(under, u.m.Version)
+}
+
+// work runs the step that begins at at. If the Up asked for rows, it reads a
+// batch of them, tells read how far that goes, and calls the row function.
+func (u *run) work(ctx context.Context, txn store.Txn, at Progress, limit int, read func(*Tx)) (*Tx, error) {
+	tx := &Tx{txn: txn, reserved: []byte(u.keys.reserved), limits: u.store.Limits(), now: at.Started, phase: at.Phase, cursor: at.cursor}
+	if err := call(func() error { return u.m.Up(ctx, tx) }); err != nil {
+		return tx, err
+	}
+	if tx.phases > 0 && at.Phase >= tx.phases {
+		return tx, fmt.Errorf("it was interrupted in phase %d and has %d phases now: a migration that is under way must not change", at.Phase+1, tx.phases)
+	}
+	if tx.rows != nil {
+		if err := tx.readRows(at, limit); err != nil {
+			return tx, err
+		}
+		if read != nil {
+			read(tx)
+		}
+		if err := tx.visitRows(ctx); err != nil {
+			return tx, err
+		}
+	}
+	return tx, tx.failed
+}
+
+// conclude adds to the transaction of a step what it came to: the version and
+// its history after the last step, and otherwise the progress.
+func (u *run) conclude(ctx context.Context, txn store.Txn, at Progress, tx *Tx) (outcome, error) {
+	next, err := at.after(tx)
+	if err != nil {
+		return outcome{}, err
+	}
+	next.Program = u.programName()
+	out := outcome{tx: tx, visited: next.Visited, visitedBytes: next.VisitedBytes}
+	goesOn := tx.continues || tx.rows != nil && tx.batch.more
+	if !goesOn && at.Phase+1 < tx.phases {
+		next, goesOn = next.nextPhase(), true
+	}
+	out.progress = &next
+	if at.Transactions > 0 {
+		// The step vouches for those before it.
+		if err := u.store.Sync(ctx); err != nil {
+			return outcome{}, err
+		}
+	}
+	if goesOn {
+		return out, u.checkpoint(txn, next, at.unstored)
+	}
+	if at.Transactions > 0 {
+		for _, key := range [][]byte{u.keys.progress, u.keys.lock} {
+			if err := txn.Delete(key); err != nil {
+				return outcome{}, err
+			}
+		}
+	}
+	applied := Applied{
+		Version: u.m.Version, Name: u.m.Name, Description: u.m.Description,
+		Fingerprint: u.registry.fingerprint(u.m.Version),
+		Started:     next.Started, Finished: u.clock(), Transactions: next.Transactions,
+		KeysWritten: next.KeysWritten, KeysDeleted: next.KeysDeleted, Program: next.Program,
+	}
+	out.applied = &applied
+	return out, u.record(txn, applied)
+}
+
+// checkpoint writes the progress of a migration that has a next step, and takes
+// the lock unless this run holds it. In a store without a version it also writes
+// version 0, so that progress never stands without one.
+func (u *run) checkpoint(txn store.Txn, p Progress, unstored bool) error {
+	data, err := p.encode()
+	if err != nil {
+		return err
+	}
+	if unstored {
+		if err := txn.Set(store.Entry{Key: u.keys.version, Value: make([]byte, 4)}); err != nil {
+			return err
+		}
+	}
+	if err := u.takeLock(txn); err != nil {
+		return err
+	}
+	return txn.Set(store.Entry{Key: u.keys.progress, Value: data})
+}
+
+// record writes the new version and its history.
+func (u *run) record(txn store.Txn, a Applied) error {
+	data, err := a.encode()
+	if err != nil {
+		return err
+	}
+	if err := txn.Set(store.Entry{Key: u.keys.historyOf(a.Version), Value: data}); err != nil {
+		return err
+	}
+	return txn.Set(store.Entry{Key: u.keys.version, Value: binary.BigEndian.AppendUint32(nil, a.Version)})
+}
+
+// overtaken checks that the runner that was faster applied the same migration.
+func (r *Runner) overtaken(ctx context.Context, m Migration) error {
+	return r.store.View(ctx, func(s store.Reader) error {
+		e, err := s.Get(r.keys.historyOf(m.Version))
+		switch {
+		case errors.Is(err, store.ErrNotFound):
+			return r.failed(m, nil, errors.New("the stored version changed while it ran; run again"))
+		case err != nil:
+			return r.failed(m, nil, err)
+		case !hasFingerprint(e.Value, r.registry.fingerprint(m.Version)):
+			return r.identify(s, m.Version)
+		}
+		return nil
+	})
+}
+
+// errNoProgress: a step asked to be called again with the cursor it was given.
+var errNoProgress = errors.New("Tx.Continue was given the cursor that the step began with, or none: it would run for ever")
+
+// after returns the progress once tx's step at p is committed. It does not turn
+// to the next phase.
+func (p Progress) after(tx *Tx) (Progress, error) {
+	p.unstored = false
+	p.Transactions++
+	p.KeysWritten += tx.written
+	p.KeysDeleted += tx.deleted
+	switch {
+	case tx.rows != nil:
+		p.Visited += uint64(tx.batch.n)
+		p.VisitedBytes += uint64(tx.batch.bytes)
+		p.cursor, p.rows = tx.batch.last, tx.batch.nextLimit
+	case tx.continues:
+		if tx.next == nil || bytes.Equal(tx.next, tx.cursor) {
+			return p, errNoProgress
+		}
+		p.cursor = tx.next
+	}
+	return p, nil
+}
+
+// nextPhase returns the progress at the beginning of the phase that follows p's.
+func (p Progress) nextPhase() Progress {
+	p.Phase++
+	p.cursor, p.rows, p.Visited, p.VisitedBytes = nil, 0, 0, 0
+	return p
+}
