@@ -60,7 +60,7 @@ func damage(ctx context.Context, path string) (err error) {
 	}
 	defer func() { err = errors.Join(err, st.Close()) }()
 	return store.Update(ctx, st, func(tx store.Txn) error {
-		return tx.Set(store.Entry{Key: []byte("system:schema_version"), Value: []byte{0, 0, 2}})
+		return tx.Set(store.Entry{Key: []byte("system:schema_version"), Value: []byte{0, 0, 4}})
 	})
 }
 
