@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"slices"
 	"testing"
 	"time"
 
@@ -87,7 +88,7 @@ func openStore(t *testing.T) store.Store {
 	t.Helper()
 	st, err := badgerstore.Open(t.Context(), t.TempDir(), badgerstore.Options{
 		Configure: func(o badger.Options) badger.Options {
-			return o.WithMemTableSize(16 << 20).WithValueLogFileSize(16 << 20)
+			return o.WithMemTableSize(4 << 20).WithValueThreshold(64 << 10).WithValueLogFileSize(16 << 20)
 		},
 	})
 	if err != nil {
@@ -132,16 +133,24 @@ func load(t *testing.T, st store.Store, path string) {
 	if err != nil {
 		t.Fatalf("%s: %v", path, err)
 	}
-	err = store.Update(t.Context(), st, func(tx store.Txn) error {
-		for _, e := range entries {
-			if err := tx.Set(e); err != nil {
-				return err
+	put(t, st, entries)
+}
+
+// put adds entries to st, in transactions that such a store holds.
+func put(t *testing.T, st store.Store, entries []store.Entry) {
+	t.Helper()
+	for chunk := range slices.Chunk(entries, 2000) {
+		err := store.Update(t.Context(), st, func(tx store.Txn) error {
+			for _, e := range chunk {
+				if err := tx.Set(e); err != nil {
+					return err
+				}
 			}
+			return nil
+		})
+		if err != nil {
+			t.Fatal(err)
 		}
-		return nil
-	})
-	if err != nil {
-		t.Fatalf("%s: %v", path, err)
 	}
 }
 

@@ -54,7 +54,7 @@ func indexUsernames0001(tx *migrate.Tx) error {
 		if _, err := tx.Get(key); !errors.Is(err, store.ErrNotFound) {
 			return errors.Join(errors.New("two users have one username"), err)
 		}
-		if err := tx.Set(store.Entry{Key: key, Value: ref}); err != nil {
+		if err := tx.Set(store.Entry{Key: key, Value: ref, ExpiresAt: e.ExpiresAt}); err != nil {
 			return err
 		}
 	}

@@ -44,16 +44,22 @@ type JSON string
 // transaction of its own.
 var (
 	Users = newTable("users", func(r User) UserID { return r.ID }, index[User]{
-		name: "username", unique: true,
+		name: "username", columns: []string{"username"}, unique: true,
 		key: func(r User) []byte { return tuple.AppendString(nil, r.Username) },
 	})
 	Namespaces  = newTable("namespaces", func(r Namespace) NamespaceID { return r.ID })
 	Tables      = newTable("tables", func(r TableRow) TableID { return r.ID })
 	Storages    = newTable("storages", func(r Storage) StorageID { return r.ID })
 	LiveQueries = newTable("live_queries", func(r LiveQuery) LiveID { return r.ID })
-	Jobs        = newTable("jobs", func(r Job) JobID { return r.ID })
-	AuditLogs   = newTable("audit_logs", func(r AuditLog) AuditID { return r.ID })
-	Metrics     = newTable("metrics", func(r Metric) MetricID { return r.ID })
+	Jobs        = newTable("jobs", func(r Job) JobID { return r.ID }, index[Job]{
+		name: "status", columns: []string{"status", "created_at", "job_id"},
+		key: func(r Job) []byte {
+			key := tuple.AppendInt(tuple.AppendString(nil, r.Status), int64(r.CreatedAt))
+			return tuple.AppendString(key, string(r.ID))
+		},
+	})
+	AuditLogs = newTable("audit_logs", func(r AuditLog) AuditID { return r.ID })
+	Metrics   = newTable("metrics", func(r Metric) MetricID { return r.ID })
 )
 
 // User is a row of system.users.
@@ -71,6 +77,10 @@ type User struct {
 	UpdatedAt    Timestamp  `cbor:"updated_at"`
 	LastSeen     *Timestamp `cbor:"last_seen,omitempty"`
 	DeletedAt    *Timestamp `cbor:"deleted_at,omitempty"` // soft delete
+
+	FailedLoginAttempts int32      `cbor:"failed_login_attempts"`
+	LockedUntil         *Timestamp `cbor:"locked_until,omitempty"`
+	LastLoginAt         *Timestamp `cbor:"last_login_at,omitempty"`
 }
 
 // Namespace is a row of system.namespaces.

@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math"
 	"reflect"
 	"strings"
 	"sync"
@@ -18,6 +19,7 @@ import (
 	"github.com/kvmigrate/kvmigrate/store"
 	"github.com/kvmigrate/kvmigrate/store/badgerstore"
 	"github.com/kvmigrate/kvmigrate/store/dump"
+	"github.com/kvmigrate/kvmigrate/store/value"
 	"github.com/kvmigrate/kvmigrate/systables"
 	"github.com/kvmigrate/kvmigrate/systables/sample"
 )
@@ -91,6 +93,24 @@ func TestRowsMatchCatalog(t *testing.T) {
 	}
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Errorf("catalog and Go rows differ (-catalog +rows):\n%s", diff)
+	}
+
+	tables := []interface {
+		Name() string
+		Indexes() []systables.IndexDefinition
+	}{
+		systables.AuditLogs, systables.Jobs, systables.LiveQueries, systables.Metrics,
+		systables.Namespaces, systables.Storages, systables.Tables, systables.Users,
+	}
+	wantIndexes, gotIndexes := map[string][]systables.IndexDefinition{}, map[string][]systables.IndexDefinition{}
+	for _, d := range catalog {
+		wantIndexes["system."+d.Name] = d.Indexes
+	}
+	for _, table := range tables {
+		gotIndexes[table.Name()] = table.Indexes()
+	}
+	if diff := cmp.Diff(wantIndexes, gotIndexes); diff != "" {
+		t.Errorf("catalog and Go tables differ in their indexes (-catalog +tables):\n%s", diff)
 	}
 }
 
@@ -275,9 +295,8 @@ func TestInitializeScenarios(t *testing.T) {
 	}()
 	// An existing deployment without a version, here with a user in it.
 	row := []byte("\xa1\x68username\x63ada")
-	if err := update(t, st, set("system.users/u1", row)); err != nil {
-		t.Fatal(err)
-	}
+	const future = 4102444800
+	put(t, st, store.Entry{Key: []byte("system.users/u1"), Value: row, ExpiresAt: future})
 	latest := migrate.DefaultRegistry().Latest()
 	report, err := systables.Initialize(t.Context(), st)
 	if err != nil || report.From != 0 || report.To != latest {
@@ -286,6 +305,9 @@ func TestInitializeScenarios(t *testing.T) {
 	err = st.View(t.Context(), func(s store.Reader) error {
 		if u, err := systables.UserByName(s, "ada"); err != nil || u.Username != "ada" {
 			t.Errorf("user from before v1 by name: %+v, %v", u, err)
+		}
+		if e, err := s.Get([]byte("system.users.username/\x02ada\x00")); err != nil || e.ExpiresAt != future {
+			t.Errorf("index entry of the user expires at %d, %v; want with it, at %d", e.ExpiresAt, err, future)
 		}
 		return nil
 	})
@@ -307,6 +329,240 @@ func TestInitializeScenarios(t *testing.T) {
 		if e, ok := errors.AsType[*migrate.DowngradeError](err); !ok || e.Stored != stored || e.Known != latest {
 			t.Errorf("store at v%d: error = %v, want a DowngradeError", stored, err)
 		}
+	}
+}
+
+func put(t *testing.T, st store.Store, entries ...store.Entry) {
+	t.Helper()
+	err := update(t, st, func(tx store.Txn) error {
+		for _, e := range entries {
+			if err := tx.Set(e); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+// encode returns the encoding of v.
+func encode(t *testing.T, v any) []byte {
+	t.Helper()
+	data, err := value.Marshal(v)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return data
+}
+
+// byStatus returns the keys of the jobs with that status, as far as the first
+// error.
+func byStatus(s store.Reader, status string) ([]systables.JobID, error) {
+	var ids []systables.JobID
+	for job, err := range systables.JobsByStatus(s, status) {
+		if err != nil {
+			return ids, err
+		}
+		if job.Status != status {
+			return ids, fmt.Errorf("job %s has status %q", job.ID, job.Status)
+		}
+		ids = append(ids, job.ID)
+	}
+	return ids, nil
+}
+
+func TestJobsByStatus(t *testing.T) {
+	st := open(t)
+	err := update(t, st, func(tx store.Txn) error {
+		for _, j := range []systables.Job{
+			{ID: "d", Status: "pending", CreatedAt: 5},
+			{ID: "c", Status: "pending", CreatedAt: 5},
+			{ID: "b", Status: "pending", CreatedAt: math.MaxInt64},
+			{ID: "a", Status: "pending", CreatedAt: -1},
+			{ID: "e", Status: "pending", CreatedAt: math.MinInt64},
+			{ID: "f", Status: "pend"},
+			{ID: "g", Status: "pend\x00ing"},
+			{ID: "h", Status: ""},
+			{ID: "готово", Status: "running"},
+		} {
+			if err := systables.Jobs.Insert(tx, j); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := func(s store.Reader, want map[string][]systables.JobID) {
+		t.Helper()
+		for status, ids := range want {
+			got, err := byStatus(s, status)
+			if err != nil {
+				t.Errorf("jobs with status %q: %v", status, err)
+			}
+			if diff := cmp.Diff(ids, got); diff != "" {
+				t.Errorf("jobs with status %q (-want +got):\n%s", status, diff)
+			}
+		}
+	}
+	err = st.View(t.Context(), func(s store.Reader) error {
+		want(s, map[string][]systables.JobID{
+			"pending": {"e", "a", "c", "d", "b"}, "pend": {"f"}, "pend\x00ing": {"g"},
+			"": {"h"}, "running": {"готово"}, "p": nil, "completed": nil,
+		})
+		for job, err := range systables.JobsByStatus(s, "pending") {
+			if err != nil || job.ID != "e" {
+				t.Errorf("the first pending job is %s, %v; want e", job.ID, err)
+			}
+			break
+		}
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+
+	// What changes in a transaction is seen in it; a change of another column, of
+	// the key's order, or none at all moves nothing else.
+	set := func(change func(*systables.Job)) func(systables.Job) (systables.Job, error) {
+		return func(j systables.Job) (systables.Job, error) { change(&j); return j, nil }
+	}
+	err = update(t, st, func(tx store.Txn) error {
+		err := errors.Join(
+			systables.Jobs.Update(tx, "a", set(func(j *systables.Job) { j.Status = "running" })),
+			systables.Jobs.Update(tx, "c", set(func(j *systables.Job) { j.NodeID = "node-1" })),
+			systables.Jobs.Update(tx, "e", set(func(j *systables.Job) { j.CreatedAt = 6 })),
+			systables.Jobs.Delete(tx, "d"),
+		)
+		want(tx, map[string][]systables.JobID{"pending": {"c", "e", "b"}, "running": {"a", "готово"}})
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+
+	// The jobs that a loop has yet to come to can go while it runs.
+	err = update(t, st, func(tx store.Txn) error {
+		var got []systables.JobID
+		for job, err := range systables.JobsByStatus(tx, "pending") {
+			if err != nil {
+				return err
+			}
+			got = append(got, job.ID)
+			if job.ID == "c" {
+				err := errors.Join(
+					systables.Jobs.Update(tx, "e", set(func(j *systables.Job) { j.Status = "failed" })),
+					systables.Jobs.Delete(tx, "b"),
+				)
+				if err != nil {
+					return err
+				}
+			}
+		}
+		if diff := cmp.Diff([]systables.JobID{"c"}, got); diff != "" {
+			t.Errorf("jobs of a loop that removes the next (-want +got):\n%s", diff)
+		}
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+
+	// Deleting every job leaves nothing of it.
+	err = update(t, st, func(tx store.Txn) error {
+		var errs []error
+		for _, id := range []systables.JobID{"a", "c", "e", "f", "g", "h", "готово"} {
+			errs = append(errs, systables.Jobs.Delete(tx, id))
+		}
+		return errors.Join(errs...)
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got := text(t, st); strings.Contains(got, `"system.jobs`) {
+		t.Errorf("deleted jobs left entries:\n%s", got)
+	}
+}
+
+// TestIndexAgainstRows: an index that the rows contradict is corrupt, and says so
+// without its keys.
+func TestIndexAgainstRows(t *testing.T) {
+	const statusKey, nameKey = "system.jobs.status/\x02secret\x00", "system.users.username/\x02secret\x00"
+	job := func(j systables.Job) store.Entry {
+		return store.Entry{Key: []byte("system.jobs/" + string(j.ID)), Value: encode(t, j)}
+	}
+	user := func(u systables.User) store.Entry {
+		return store.Entry{Key: []byte("system.users/" + string(u.ID)), Value: encode(t, u)}
+	}
+	ref := func(key string, v any) store.Entry { return store.Entry{Key: []byte(key), Value: encode(t, v)} }
+	byStatus := func(s store.Reader) error { _, err := byStatus(s, "secret"); return err }
+	byName := func(s store.Reader) error { _, err := systables.UserByName(s, "secret"); return err }
+	tests := map[string]struct {
+		entries []store.Entry
+		read    func(store.Reader) error
+	}{
+		"job: no row":         {[]store.Entry{ref(statusKey, "secret-id")}, byStatus},
+		"job: another status": {[]store.Entry{ref(statusKey, "secret-id"), job(systables.Job{ID: "secret-id", Status: "done"})}, byStatus},
+		"job: no reference":   {[]store.Entry{ref(statusKey, 7)}, byStatus},
+		"job: no row of it": {[]store.Entry{
+			ref(statusKey, "secret-id"), {Key: []byte("system.jobs/secret-id"), Value: []byte{0xff}},
+		}, byStatus},
+		"user: no row":       {[]store.Entry{ref(nameKey, "secret-id")}, byName},
+		"user: another name": {[]store.Entry{ref(nameKey, "secret-id"), user(systables.User{ID: "secret-id", Username: "ada"})}, byName},
+		"user: no reference": {[]store.Entry{{Key: []byte(nameKey), Value: []byte{0xff}}}, byName},
+	}
+	for name, tt := range tests {
+		t.Run(name, func(t *testing.T) {
+			st := open(t)
+			put(t, st, tt.entries...)
+			err := st.View(t.Context(), tt.read)
+			if !errors.Is(err, store.ErrCorrupt) {
+				t.Fatalf("error = %v, want store.ErrCorrupt", err)
+			}
+			if _, ok := errors.AsType[*systables.RowError](err); !ok {
+				t.Errorf("error %T is no *RowError", err)
+			}
+			if strings.Contains(err.Error(), "secret") {
+				t.Errorf("the error tells a key: %v", err)
+			}
+		})
+	}
+}
+
+// TestIndexEntriesExpireWithRows: a row that expires keeps doing so when it is
+// changed, and its index entries with it.
+func TestIndexEntriesExpireWithRows(t *testing.T) {
+	st := open(t)
+	const future = 4102444800
+	put(t, st,
+		store.Entry{Key: []byte("system.jobs/j"), Value: encode(t, systables.Job{ID: "j", Status: "pending"}), ExpiresAt: future, Meta: 7},
+		store.Entry{Key: []byte("system.users/u"), Value: encode(t, systables.User{ID: "u", Username: "ada"}), ExpiresAt: future, Meta: 7},
+	)
+	err := update(t, st, func(tx store.Txn) error {
+		return errors.Join(
+			systables.Jobs.Update(tx, "j", func(j systables.Job) (systables.Job, error) { j.Status = "running"; return j, nil }),
+			systables.Users.Update(tx, "u", func(u systables.User) (systables.User, error) { u.Username = "bob"; return u, nil }),
+		)
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	got := map[string]string{}
+	for line := range strings.Lines(text(t, st)) {
+		if table, rest, _ := strings.Cut(line, "/"); strings.HasPrefix(table, `"system.jobs`) || strings.HasPrefix(table, `"system.users`) {
+			_, expiry, _ := strings.Cut(rest, " expires=")
+			got[table[1:]] += strings.TrimSpace(expiry)
+		}
+	}
+	want := map[string]string{
+		"system.jobs": "4102444800 meta=0x07", "system.jobs.status": "4102444800",
+		"system.users": "4102444800 meta=0x07", "system.users.username": "4102444800",
+	}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Errorf("expiries (-want +got):\n%s", diff)
 	}
 }
 

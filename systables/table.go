@@ -5,8 +5,10 @@ import (
 	"errors"
 	"fmt"
 	"iter"
+	"slices"
 
 	"github.com/kvmigrate/kvmigrate/store"
+	"github.com/kvmigrate/kvmigrate/store/tuple"
 	"github.com/kvmigrate/kvmigrate/store/value"
 )
 
@@ -43,12 +45,14 @@ type Table[K ~string, R any] struct {
 	indexes []index[R]
 }
 
-// An index finds rows by something other than their primary key.
+// An index finds rows by something other than their primary key. Its entries
+// expire with their rows.
 type index[R any] struct {
-	name   string
-	unique bool
-	key    func(R) []byte
-	part   store.Partition
+	name    string
+	columns []string
+	unique  bool
+	key     func(R) []byte // the tuple of the columns; not unique, it ends with the primary key
+	part    store.Partition
 }
 
 func newTable[K ~string, R any](name string, key func(R) K, indexes ...index[R]) Table[K, R] {
@@ -62,6 +66,16 @@ func newTable[K ~string, R any](name string, key func(R) K, indexes ...index[R])
 
 // Name returns the table's name with its schema, for example "system.users".
 func (t Table[K, R]) Name() string { return t.name }
+
+// Indexes returns the indexes that the table keeps, as the catalog of the newest
+// version has them. The caller owns the slices.
+func (t Table[K, R]) Indexes() []IndexDefinition {
+	indexes := make([]IndexDefinition, len(t.indexes))
+	for i, ix := range t.indexes {
+		indexes[i] = IndexDefinition{Name: ix.name, Columns: slices.Clone(ix.columns), Unique: ix.unique}
+	}
+	return indexes
+}
 
 // Get returns the row with that key. The error matches [ErrNotFound] if there is
 // none, and [store.ErrCorrupt] if the row cannot be decoded.
@@ -80,7 +94,7 @@ func (t Table[K, R]) Insert(tx store.Txn, row R) error {
 	case !errors.Is(err, ErrNotFound):
 		return t.fail("insert", key, err)
 	}
-	if err := t.addToIndexes(tx, row, nil); err != nil {
+	if err := t.addToIndexes(tx, row, nil, 0); err != nil {
 		return t.fail("insert", key, err)
 	}
 	return t.fail("insert", key, t.put(tx, store.Entry{}, row))
@@ -113,7 +127,7 @@ func (t Table[K, R]) update(tx store.Txn, key K, change func(R) (R, error)) erro
 	if err := t.removeFromIndexes(tx, old, &row); err != nil {
 		return err
 	}
-	if err := t.addToIndexes(tx, row, &old); err != nil {
+	if err := t.addToIndexes(tx, row, &old, e.ExpiresAt); err != nil {
 		return err
 	}
 	return t.put(tx, e, row)
@@ -180,8 +194,9 @@ func (t Table[K, R]) put(tx store.Txn, e store.Entry, row R) error {
 	return tx.Set(e)
 }
 
-// addToIndexes adds row to the indexes in which its entry differs from old's.
-func (t Table[K, R]) addToIndexes(tx store.Txn, row R, old *R) error {
+// addToIndexes adds row, which expires at expiresAt, to the indexes in which its
+// entry differs from old's.
+func (t Table[K, R]) addToIndexes(tx store.Txn, row R, old *R, expiresAt uint64) error {
 	ref, err := value.Marshal(string(t.key(row)))
 	if err != nil {
 		return err
@@ -199,7 +214,7 @@ func (t Table[K, R]) addToIndexes(tx store.Txn, row R, old *R) error {
 				return err
 			}
 		}
-		if err := tx.Set(store.Entry{Key: key, Value: ref}); err != nil {
+		if err := tx.Set(store.Entry{Key: key, Value: ref, ExpiresAt: expiresAt}); err != nil {
 			return err
 		}
 	}
@@ -235,17 +250,73 @@ func notFound(err error) error {
 	return err
 }
 
+// follow returns the row that e, an entry of ix, stands for, and its key as far as
+// it is known. The error matches [store.ErrCorrupt] if there is no such row or it
+// belongs elsewhere in ix, and [ErrNotFound] if e is not there any more.
+func (t Table[K, R]) follow(s store.Reader, ix index[R], e store.Entry) (row R, key K, err error) {
+	var none R
+	if err := value.Unmarshal(e.Value, &key); err != nil {
+		return none, key, fmt.Errorf("%w: entry of index %s: %w", store.ErrCorrupt, ix.name, err)
+	}
+	row, err = t.get(s, key)
+	if err == nil && bytes.Equal(ix.part.Key(ix.key(row)), e.Key) {
+		return row, key, nil
+	}
+	if err != nil && !errors.Is(err, ErrNotFound) {
+		return none, key, err
+	}
+	// An entry can go after it was read: the caller may write while a scan runs, and
+	// a snapshot does not stop the clock that makes entries expire.
+	if _, err := s.Get(e.Key); err != nil {
+		return none, key, notFound(err)
+	}
+	return none, key, fmt.Errorf("%w: an entry of index %s has no row, or one with other columns", store.ErrCorrupt, ix.name)
+}
+
 // UserByName returns the user with that username, through the unique index. The
-// error matches [ErrNotFound] if there is none.
+// error matches [ErrNotFound] if there is none, and [store.ErrCorrupt] if the
+// index and the rows contradict each other.
 func UserByName(s store.Reader, username string) (User, error) {
 	ix := Users.indexes[0]
-	e, err := s.Get(ix.part.Key(ix.key(User{Username: username})))
+	e, err := s.Get(ix.part.Key(tuple.AppendString(nil, username)))
 	if err != nil {
 		return User{}, Users.fail("get", "", notFound(err))
 	}
-	var id string
-	if err := value.Unmarshal(e.Value, &id); err != nil {
-		return User{}, Users.fail("get", "", fmt.Errorf("%w: %w", store.ErrCorrupt, err))
+	user, id, err := Users.follow(s, ix, e)
+	return user, Users.fail("get", id, err)
+}
+
+// JobsByStatus yields the jobs with that status in the order in which they were
+// created, and those of one millisecond in the order of their keys, through the
+// index. It reads no other jobs and holds one at a time. The first error is
+// yielded once, with a zero Job, and ends the sequence; it matches
+// [store.ErrCorrupt] if a row cannot be decoded or the index and the rows
+// contradict each other. The transaction may change jobs meanwhile: one that loses
+// the status before its turn is not yielded; whether one that gains it is, is not
+// defined.
+func JobsByStatus(s store.Reader, status string) iter.Seq2[Job, error] {
+	ix := Jobs.indexes[0]
+	prefix := ix.part.Key(tuple.AppendString(nil, status))
+	return func(yield func(Job, error) bool) {
+		for e, err := range s.Scan(store.Scan{Prefix: prefix}) {
+			if err != nil {
+				yield(Job{}, Jobs.fail("scan", "", err))
+				return
+			}
+			if !tuple.HasPrefix(e.Key, prefix) {
+				return // the jobs of a longer status follow
+			}
+			job, id, err := Jobs.follow(s, ix, e)
+			switch {
+			case errors.Is(err, ErrNotFound):
+				continue
+			case err != nil:
+				yield(Job{}, Jobs.fail("scan", id, err))
+				return
+			}
+			if !yield(job, nil) {
+				return
+			}
+		}
 	}
-	return Users.Get(s, UserID(id))
 }

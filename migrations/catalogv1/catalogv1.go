@@ -72,6 +72,43 @@ func Create(tx *migrate.Tx, t Table) error {
 	})
 }
 
+// Alter replaces the definition of a system table by what change makes of it,
+// raises the table's version by one, and says so in system.tables. Columns of
+// that row which this package does not know stay. It fails if the table does not
+// exist. The table's rows are the caller's to change.
+func Alter(tx *migrate.Tx, name string, change func(*Table)) error {
+	var t Table
+	err := tx.Update([]byte("system:table:"+name), func(data []byte) ([]byte, error) {
+		if err := value.Unmarshal(data, &t); err != nil {
+			return nil, err
+		}
+		change(&t)
+		t.Version++
+		return value.Marshal(t)
+	})
+	if err != nil {
+		return fmt.Errorf("alter table system.%s: %w", name, err)
+	}
+	err = tx.Update(tables.Key([]byte("system:"+name)), func(data []byte) ([]byte, error) {
+		row, err := value.UnmarshalMap(data)
+		if err != nil {
+			return nil, err
+		}
+		err = errors.Join(
+			row.Set("schema_version", int32(t.Version)),
+			row.Set("updated_at", tx.Now().UnixMilli()),
+		)
+		if err != nil {
+			return nil, err
+		}
+		return value.Marshal(row)
+	})
+	if err != nil {
+		return fmt.Errorf("alter table system.%s: its row in system.tables: %w", name, err)
+	}
+	return nil
+}
+
 func absent(tx *migrate.Tx, key []byte) error {
 	switch _, err := tx.Get(key); {
 	case err == nil:

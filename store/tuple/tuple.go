@@ -7,8 +7,11 @@
 // A string is the byte 0x02, its bytes with each 0x00 written as 0x00 0xff, and
 // a final 0x00. An integer is the byte 0x15 and its eight bytes, big-endian,
 // with the sign bit flipped. A missing element (a null column) is the byte 0x00
-// and orders before every other. No encoding of an element is a prefix of
-// another's.
+// and orders before every other.
+//
+// The bytes of a tuple start those of its extensions, and those of tuples in
+// which its last string goes on with 0x00. The latter order behind all of its
+// extensions; [HasPrefix] tells them apart.
 package tuple
 
 import (
@@ -46,6 +49,16 @@ func AppendInt(key []byte, n int64) []byte {
 
 // AppendNull appends the encoding of a missing element to key.
 func AppendNull(key []byte) []byte { return append(key, tagNull) }
+
+// HasPrefix reports whether the tuple of key starts with the elements of the tuple
+// of prefix: where a scan over the bytes of prefix first meets a key that does not,
+// none that follows does. Both must be encodings of tuples, or such keys of one
+// partition. It may be called concurrently.
+func HasPrefix(key, prefix []byte) bool {
+	rest, ok := bytes.CutPrefix(key, prefix)
+	// An element never starts with what an escaped zero goes on with.
+	return ok && (len(rest) == 0 || rest[0] != 0xff)
+}
 
 // Decode returns the elements of key: string, int64, or nil for a missing one.
 // If key is not the encoding of a tuple, the error is [ErrMalformed].

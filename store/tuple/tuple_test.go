@@ -72,6 +72,17 @@ func TestOrder(t *testing.T) {
 	}
 }
 
+func TestHasPrefix(t *testing.T) {
+	for _, a := range ordered {
+		for _, b := range ordered {
+			want := len(a) >= len(b) && cmp.Equal(append([]any{}, a[:len(b)]...), b)
+			if got := tuple.HasPrefix(encode(a), encode(b)); got != want {
+				t.Errorf("HasPrefix(%q, %q) = %t, want %t", a, b, got, want)
+			}
+		}
+	}
+}
+
 func TestRoundTrip(t *testing.T) {
 	for _, want := range ordered[1:] {
 		got, err := tuple.Decode(encode(want))

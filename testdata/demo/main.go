@@ -1,6 +1,7 @@
 // Command demo shows the main job on a real store: a Badger directory is created
 // at v1, filled, upgraded, opened again, looked at, refused by an older program,
-// and refused once its version is damaged. make demo runs it.
+// and refused once its version is damaged. make demo runs it from the root of the
+// repository.
 package main
 
 import (
@@ -17,7 +18,7 @@ import (
 	_ "github.com/kvmigrate/kvmigrate/migrations"
 	"github.com/kvmigrate/kvmigrate/store"
 	"github.com/kvmigrate/kvmigrate/store/badgerstore"
-	"github.com/kvmigrate/kvmigrate/systables/sample"
+	"github.com/kvmigrate/kvmigrate/store/dump"
 )
 
 func main() {
@@ -59,7 +60,7 @@ func damage(ctx context.Context, path string) (err error) {
 	}
 	defer func() { err = errors.Join(err, st.Close()) }()
 	return store.Update(ctx, st, func(tx store.Txn) error {
-		return tx.Set(store.Entry{Key: []byte("system:schema_version"), Value: []byte{0, 0, 2}})
+		return tx.Set(store.Entry{Key: []byte("system:schema_version"), Value: []byte{0, 0, 4}})
 	})
 }
 
@@ -76,7 +77,7 @@ type program struct {
 // want.
 func (p program) run(title string, want int, args ...string) error {
 	fmt.Fprintf(p.w, "\n# %s\n$ kvmigrate %s\n", title, strings.Join(args, " "))
-	out := &screen{w: p.w, lines: 5}
+	out := &screen{w: p.w, entries: 5}
 	code := cli.Run(p.ctx, cli.Config{Name: "kvmigrate", Program: p.name, Registry: p.registry}, append([]string{"--store", p.path}, args...), out, out)
 	if code != 0 {
 		fmt.Fprintf(p.w, "(exit code %d)\n", code)
@@ -87,22 +88,48 @@ func (p program) run(title string, want int, args ...string) error {
 	return nil
 }
 
+// rows are what the program at v1 wrote: the typed tables write the columns of the
+// newest version.
+const rows = "testdata/golden/v0002_add_system_metrics/fixture.txt"
+
 // load fills the store as a program does that has it open.
 func load(ctx context.Context, w io.Writer, path string) (err error) {
+	f, err := os.Open(rows)
+	if err != nil {
+		return err
+	}
+	entries, err := dump.Read(f)
+	if err := errors.Join(err, f.Close()); err != nil {
+		return fmt.Errorf("%s: %w", rows, err)
+	}
+	count := map[string]int{}
+	for _, e := range entries {
+		table, _, _ := strings.Cut(string(e.Key), "/")
+		count[table]++
+	}
 	st, err := badgerstore.Open(ctx, path, badgerstore.Options{MustExist: true})
 	if err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, st.Close()) }()
-	fmt.Fprintf(w, "\n# The program runs: %d users, %d jobs, %d audit entries, …\n", sample.Users, sample.Jobs, sample.AuditLogs)
-	return sample.Load(ctx, st)
+	fmt.Fprintf(w, "\n# The program runs: %d users, %d jobs, %d audit entries, …\n",
+		count["system.users"], count["system.jobs"], count["system.audit_logs"])
+	return store.Update(ctx, st, func(tx store.Txn) error {
+		for _, e := range entries {
+			if err := tx.Set(e); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
 }
 
-// A screen passes on a number of lines, and of a dump only what fits a line.
+// A screen passes on all lines but those of a dump, of which it shows the first
+// entries, and of each what fits a line.
 type screen struct {
-	w     io.Writer
-	lines int
-	rest  string
+	w       io.Writer
+	entries int
+	rest    string
 }
 
 func (s *screen) Write(p []byte) (int, error) {
@@ -113,11 +140,13 @@ func (s *screen) Write(p []byte) (int, error) {
 			return len(p), nil
 		}
 		s.rest = rest
-		if s.lines--; s.lines < 0 {
-			continue
-		}
-		if runes := []rune(line); line != "" && line[0] == '"' && len(runes) > 80 {
-			line = string(runes[:79]) + "…"
+		if strings.HasPrefix(line, `"`) {
+			if s.entries--; s.entries < 0 {
+				continue
+			}
+			if runes := []rune(line); len(runes) > 80 {
+				line = string(runes[:79]) + "…"
+			}
 		}
 		if _, err := fmt.Fprintln(s.w, line); err != nil {
 			return 0, err

@@ -27,9 +27,9 @@ func TestMain(m *testing.M) {
 }
 
 // branch is kvmigrate as another branch built it, which took version 2 for a
-// migration of its own.
+// migration of its own and has none after it.
 func branch() {
-	ladder := migrate.DefaultRegistry().Migrations()
+	ladder := migrate.DefaultRegistry().Migrations()[:2]
 	ladder[1].Name = "add_quotas"
 	cfg := cli.Config{Name: "kvmigrate-branch", Schema: migrations.Schema, Registry: migrate.NewRegistry(ladder...)}
 	os.Exit(cli.Run(context.Background(), cfg, os.Args[1:], os.Stdout, os.Stderr))
