@@ -1,7 +1,6 @@
 package migrate_test
 
 import (
-	"bytes"
 	"context"
 	"encoding/binary"
 	"errors"
@@ -19,11 +18,14 @@ import (
 
 // narrow is a store whose transactions hold few entries, so that a few rows make
 // many batches.
-type narrow struct{ store.Store }
+type narrow struct {
+	store.Store
+	entries int // of a transaction: four times as many as of a batch
+}
 
 func (n narrow) Limits() store.Limits {
 	l := n.Store.Limits()
-	l.TxnEntries = 24 // batches of six
+	l.TxnEntries = n.entries
 	return l
 }
 
@@ -47,9 +49,8 @@ func crashLadder() []migrate.Migration {
 			return tx.Update(fmt.Appendf(nil, "app/%06d", i), suffix(" stepped"))
 		}},
 		{Version: 3, Name: "rewrite", Up: migrate.Rewrite([]byte("app/"), suffix(" rewritten"))},
-		{Version: 4, Name: "index", Up: migrate.Index(rows, index, func(row store.Entry) (key, value []byte, err error) {
-			id, _ := rows.Cut(row.Key)
-			return bytes.Clone(row.Value), bytes.Clone(id), nil
+		{Version: 4, Name: "index", Up: migrate.Index(rows, index, func(id, row []byte) (key, value []byte, err error) {
+			return row, id, nil
 		})},
 		{Version: 5, Name: "phases", Up: migrate.Phases(
 			migrate.Each([]byte("app/"), func(_ context.Context, tx *migrate.Tx, e store.Entry) error {
@@ -72,38 +73,18 @@ func crashLadder() []migrate.Migration {
 // then the one of an undisturbed run, and at no time was its version one whose
 // migration it does not hold.
 func TestCrashes(t *testing.T) {
-	undisturbed := inMemory(t)
+	undisturbed, closeStore := inMemory(t)
+	defer closeStore()
 	load(t, undisturbed, many("app/", crashRows)...)
-	mustRun(t, narrow{undisturbed}, crashOptions(1))
+	mustRun(t, narrow{undisturbed, 24}, crashOptions(1))
 	want := contents(t, undisturbed)
 
 	for _, batches := range []int{1, 3} {
 		for _, fault := range storetest.Faults {
 			t.Run(fmt.Sprintf("%d/%v", batches, fault), func(t *testing.T) {
-				st := inMemory(t)
-				o := crashOptions(batches)
 				faults := 0
-				for at := 1; ; at++ {
-					clear(t, st)
-					load(t, st, many("app/", crashRows)...)
-					faulty := storetest.Fail(narrow{st}, at, fault)
-					_, err := migrate.Up(t.Context(), faulty, o)
-					if faulty.Operations() < at {
-						if err != nil {
-							t.Fatal(err)
-						}
-						break
-					}
-					if err == nil || !errors.Is(err, storetest.ErrFault) {
-						t.Errorf("fault at operation %d: error = %v, want the fault", at, err)
-					}
+				for crash(t, fault, faults+1, crashOptions(batches), want) {
 					faults++
-					if _, err := migrate.Up(t.Context(), narrow{st}, o); err != nil {
-						t.Fatalf("run after a fault at operation %d: %v", at, err)
-					}
-					if got := contents(t, st); got != want {
-						t.Fatalf("store after a fault at operation %d and a second run (-undisturbed +got):\n%s", at, cmp.Diff(want, got))
-					}
 				}
 				if faults < 400 {
 					t.Errorf("%d operations failed: too few to be all of them", faults)
@@ -113,47 +94,54 @@ func TestCrashes(t *testing.T) {
 	}
 }
 
+// crash fails operation number at of a run and compares what a second run
+// leaves. It returns false if the first run has fewer operations.
+func crash(t *testing.T, fault storetest.Fault, at int, o migrate.Options, want string) bool {
+	st, closeStore := inMemory(t)
+	defer closeStore()
+	load(t, st, many("app/", crashRows)...)
+	faulty := storetest.Fail(narrow{st, 24}, at, fault)
+	_, err := migrate.Up(t.Context(), faulty, o)
+	if faulty.Operations() < at {
+		if err != nil {
+			t.Fatal(err)
+		}
+		return false
+	}
+	if !errors.Is(err, storetest.ErrFault) {
+		t.Errorf("fault at operation %d: error = %v, want the fault", at, err)
+	}
+	if _, err := migrate.Up(t.Context(), narrow{st, 24}, o); err != nil {
+		t.Fatalf("run after a fault at operation %d: %v", at, err)
+	}
+	if got := contents(t, st); got != want {
+		t.Fatalf("store after a fault at operation %d and a second run (-undisturbed +got):\n%s", at, cmp.Diff(want, got))
+	}
+	return true
+}
+
 func crashOptions(batches int) migrate.Options {
 	o := options(migrate.NewRegistry(crashLadder()...))
 	o.AllowUnversioned, o.Batches, o.Heartbeat = true, batches, -1
 	return o
 }
 
-// inMemory opens a Badger store that needs no disk: what a fault leaves is the same
-// there, and thousands of runs take seconds.
-func inMemory(t *testing.T) store.Store {
+// inMemory opens a Badger store that needs no disk: what a fault leaves is the
+// same there, and thousands of runs take seconds.
+func inMemory(t *testing.T) (st store.Store, closeStore func()) {
 	t.Helper()
-	db, err := badger.Open(small(badger.DefaultOptions("")).WithInMemory(true).WithLogger(nil))
+	db, err := badger.Open(badger.DefaultOptions("").WithInMemory(true).WithLogger(nil).
+		WithMemTableSize(1 << 20).WithNumMemtables(1).WithBlockCacheSize(0).WithCompression(0).WithNumCompactors(0).WithValueThreshold(1 << 10))
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() {
+	st, err = badgerstore.New(db)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return st, func() {
 		if err := db.Close(); err != nil {
 			t.Error(err)
 		}
-	})
-	st, err := badgerstore.New(db)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return st
-}
-
-// clear deletes every entry.
-func clear(t *testing.T, st store.Store) {
-	t.Helper()
-	err := store.Update(t.Context(), st, func(tx store.Txn) error {
-		for e, err := range tx.Scan(store.Scan{KeysOnly: true}) {
-			if err != nil {
-				return err
-			}
-			if err := tx.Delete(e.Key); err != nil {
-				return err
-			}
-		}
-		return nil
-	})
-	if err != nil {
-		t.Fatal(err)
 	}
 }

@@ -10,6 +10,7 @@ import (
 	"math/rand/v2"
 	"os"
 	"os/exec"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -41,8 +42,9 @@ const killRows = 1500
 // announce tells the parent of a step.
 var announce = func() {}
 
-// killed are a plain migration, one in many small steps, and a plain one again.
-// A row that a step changed twice would show it.
+// killed are a plain migration, one in many small steps, one in batches that
+// overlap, in two phases, and a plain one again. A row that is changed twice would
+// show it.
 var killed = []migrate.Migration{
 	{Version: 1, Name: "rows", Up: func(_ context.Context, tx *migrate.Tx) error {
 		for i := range killRows {
@@ -70,8 +72,28 @@ var killed = []migrate.Migration{
 		}
 		return nil
 	}},
-	{Version: 3, Name: "done", Up: set("app/done", "yes")},
+	{Version: 3, Name: "batches", Up: migrate.Phases(
+		migrate.Rewrite([]byte("app/row/"), func(v []byte) ([]byte, error) {
+			announceSome()
+			return append(v, '*'), nil
+		}),
+		migrate.Each([]byte("app/row/"), func(_ context.Context, tx *migrate.Tx, e store.Entry) error {
+			announceSome()
+			e.Key = append([]byte("app/copy/"), e.Key...)
+			return tx.Set(e)
+		}),
+	)},
+	{Version: 4, Name: "done", Up: set("app/done", "yes")},
 }
+
+// announceSome announces one row in twenty.
+func announceSome() {
+	if announced.Add(1)%20 == 0 {
+		announce()
+	}
+}
+
+var announced atomic.Int64
 
 func killRow(i int) []byte { return fmt.Appendf(nil, "app/row/%05d", i) }
 
@@ -81,7 +103,9 @@ func migrateKilled(ctx context.Context, dir string) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, st.Close()) }()
-	_, err = migrate.Up(ctx, st, options(migrate.NewRegistry(killed...)))
+	o := options(migrate.NewRegistry(killed...))
+	o.Batches = 3
+	_, err = migrate.Up(ctx, narrow{st, 200}, o) // batches of fifty
 	return err
 }
 
@@ -90,10 +114,10 @@ func migrateKilled(ctx context.Context, dir string) (err error) {
 // enough. Each store then holds what an undisturbed run leaves.
 func TestKilled(t *testing.T) {
 	undisturbed := openStore(t)
-	mustUp(t, undisturbed, killed)
+	mustUp(t, narrow{undisturbed, 200}, killed)
 	want := contents(t, undisturbed)
 
-	const enough = 30
+	enough := soak(30, 1000)
 	seed := rand.Uint64()
 	t.Logf("seed %d", seed)
 	random := rand.New(rand.NewPCG(seed, 0))
@@ -113,8 +137,8 @@ func TestKilled(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if diff := cmp.Diff(want, contents(t, st)); diff != "" {
-			t.Errorf("store after kills (-undisturbed +killed):\n%s", diff)
+		if got := contents(t, st); got != want {
+			t.Errorf("store after kills (-undisturbed +killed):\n%s", cmp.Diff(want, got))
 		}
 		if err := st.Close(); err != nil {
 			t.Fatal(err)

@@ -111,7 +111,7 @@ type sample struct {
 func newMeter(r *Runner, m Migration, p *Progress) *meter {
 	t := &meter{Runner: r, began: time.Now(), event: Event{Schema: r.schema, Migration: m, Phase: 1, Phases: 1}}
 	if p != nil {
-		t.event.Phase, t.event.Done, t.event.Bytes = p.Phase+1, p.Visited, p.VisitedBytes
+		t.event.Phase, t.event.Done, t.event.Bytes = p.Phase, p.Visited, p.VisitedBytes
 	}
 	t.samples = []sample{{t.began, t.event.Done}}
 	return t
@@ -149,7 +149,7 @@ func (t *meter) beat(ctx context.Context) {
 func (t *meter) committed(out outcome) {
 	now := time.Now()
 	t.mu.Lock()
-	if phase := out.tx.phase + 1; phase != t.event.Phase {
+	if phase := out.tx.phase; phase != t.event.Phase {
 		t.event.Phase, t.event.Total, t.event.ETA, t.counted = phase, 0, 0, false
 		t.samples = []sample{{now, 0}}
 	}

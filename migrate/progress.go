@@ -20,7 +20,7 @@ type Progress struct {
 	KeysDeleted  uint64
 	Program      string // that committed the last step
 
-	Phase        int    // the phase it is in, from 0; see Phases
+	Phase        int    // the phase it is in, from 1; see Phases
 	Visited      uint64 // entries that the builder of that phase has visited, 0 if it has none
 	VisitedBytes uint64 // their keys and values
 
@@ -72,9 +72,6 @@ func (r *Runner) readProgress(s store.Reader, version uint32) (*Progress, error)
 	if p.Version == 0 || p.Version-1 != version {
 		return nil, r.corrupt(r.keys.progress, "it is at v%d but carries progress of v%d", version, p.Version)
 	}
-	if p.Phase < 0 || p.Rows < 0 {
-		return nil, r.corrupt(r.keys.progress, "the progress of v%d has a negative number", p.Version)
-	}
 	return &Progress{
 		Version: p.Version, Name: p.Name, Started: time.UnixMilli(p.Started).UTC(),
 		Transactions: p.Transactions, KeysWritten: p.KeysWritten, KeysDeleted: p.KeysDeleted,
@@ -95,10 +92,20 @@ func (r *Runner) resumable(p *Progress, target uint32) error {
 	if p.fingerprint != r.registry.fingerprint(p.Version).String() {
 		return r.corrupt(r.keys.progress, "the fingerprint of the migration under way does not belong to its name")
 	}
+	if p.Phase < 1 || p.rows < 0 {
+		return r.corrupt(r.keys.progress, "the progress of v%d is in no phase", p.Version)
+	}
 	return nil
 }
 
 // String says how far p has come, for people.
 func (p Progress) String() string {
-	return fmt.Sprintf("%d transactions of v%d (%s), %d keys written and %d deleted", p.Transactions, p.Version, p.Name, p.KeysWritten, p.KeysDeleted)
+	text := fmt.Sprintf("%d transactions of v%d (%s), %d keys written and %d deleted", p.Transactions, p.Version, p.Name, p.KeysWritten, p.KeysDeleted)
+	if p.Phase > 1 {
+		text += fmt.Sprintf(", now in phase %d", p.Phase)
+	}
+	if p.Visited > 0 {
+		text += fmt.Sprintf(", %d entries visited", p.Visited)
+	}
+	return text
 }

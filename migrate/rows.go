@@ -76,32 +76,36 @@ func DropPrefix(prefix []byte) UpFunc {
 }
 
 // Index returns an Up that adds the entries of an index for every row of the
-// partition rows, in batches as [Each]. entry returns the key within index and the
-// value for one row, or a nil key if the row is not indexed; it is called
-// concurrently. An index entry expires with its row.
+// partition rows, in batches as [Each]. entry is given a row's key within rows and
+// its value, and returns the key within index and the value of its entry, or a
+// nil key if the row is not indexed. The same holds of it as of a [RowFunc]: it
+// must be safe for concurrent use, and id and row are valid until it returns. An
+// index entry expires with its row.
 //
-// If two rows have the same key, or index already holds another value under one, the
-// error matches [ErrDuplicate]: a key that is not meant to be unique ends with
-// the row's primary key. An entry that is there already with the same value is
-// left as it is, so that the index of a table in use can be built again.
-func Index(rows, index store.Partition, entry func(row store.Entry) (key, value []byte, err error)) UpFunc {
+// If two rows have the same key, or index already holds another value under one,
+// the error matches [ErrDuplicate]. A key that is not meant to be unique ends with
+// the row's id. An entry that is there already with the same value stays, so that
+// an index can be built again.
+func Index(rows, index store.Partition, entry func(id, row []byte) (key, value []byte, err error)) UpFunc {
 	return Each(rows.Prefix(), func(_ context.Context, tx *Tx, row store.Entry) error {
-		key, value, err := entry(row)
+		id, _ := rows.Cut(row.Key)
+		key, value, err := entry(id, row.Value)
 		if err != nil || key == nil {
 			return err
 		}
 		e := store.Entry{Key: index.Key(key), Value: value, ExpiresAt: row.ExpiresAt}
-		switch old, err := tx.Get(e.Key); {
+		old, err := tx.Get(e.Key)
+		switch {
 		case errors.Is(err, store.ErrNotFound):
 			return tx.Set(e)
 		case err != nil:
 			return err
 		case !bytes.Equal(old.Value, value):
 			return &store.Error{Op: "index", Key: e.Key, Err: ErrDuplicate}
-		case old.ExpiresAt == e.ExpiresAt:
-			return nil
+		case old.ExpiresAt != e.ExpiresAt:
+			return tx.Set(e)
 		}
-		return tx.Set(e)
+		return nil
 	})
 }
 
@@ -118,10 +122,10 @@ func Phases(ups ...UpFunc) UpFunc {
 			return errors.New("Phases wants one phase or more, and none that is Phases itself")
 		}
 		tx.phases = len(ups)
-		if tx.phase >= len(ups) {
+		if tx.phase > len(ups) {
 			return nil // the runner says that the migration has changed
 		}
-		return ups[tx.phase](ctx, tx)
+		return ups[tx.phase-1](ctx, tx)
 	}
 }
 

@@ -358,12 +358,11 @@ func TestDropPrefix(t *testing.T) {
 
 func TestIndex(t *testing.T) {
 	rows, index := store.MustPartition("app"), store.MustPartition("app.by_value")
-	entry := func(row store.Entry) (key, value []byte, err error) {
-		if bytes.HasSuffix(row.Value, []byte("3")) {
+	entry := func(id, row []byte) (key, value []byte, err error) {
+		if bytes.HasSuffix(row, []byte("3")) {
 			return nil, nil, nil // not indexed
 		}
-		id, _ := rows.Cut(row.Key)
-		return bytes.Clone(row.Value), bytes.Clone(id), nil
+		return row, id, nil
 	}
 	st := openStore(t)
 	const n = batchOfRows + 5
@@ -440,8 +439,14 @@ func TestPhases(t *testing.T) {
 		}
 		return s.Progress
 	}
-	if p := status(); p.Phase != 1 || p.Transactions != 3 || p.KeysWritten != n {
-		t.Errorf("progress = %+v, want 3 transactions and phase 1", p)
+	if p := status(); p.Phase != 2 || p.Transactions != 3 || p.KeysWritten != n {
+		t.Errorf("progress = %+v, want 3 transactions and phase 2", p)
+	}
+	for _, changed := range []migrate.UpFunc{migrate.DropPrefix([]byte("app/")), migrate.Phases(migrate.DropPrefix([]byte("app/")))} {
+		_, err := migrate.Up(t.Context(), st, one(changed))
+		if err == nil || !strings.Contains(err.Error(), "interrupted in phase 2 and has 1 now") {
+			t.Errorf("a program with fewer phases: error = %v, want one that says so", err)
+		}
 	}
 	report := mustRun(t, st, one(phases(false)))
 	if a := report.Applied[0]; a.Transactions != 7 || a.KeysWritten != n+1 || a.KeysDeleted != n {

@@ -136,7 +136,7 @@ func (u *run) position(txn store.Txn) (Progress, error) {
 	}
 	if under == nil {
 		return Progress{
-			Version: u.m.Version, Name: u.m.Name, Started: u.started, unstored: !stored,
+			Version: u.m.Version, Name: u.m.Name, Started: u.started, Phase: 1, unstored: !stored,
 			fingerprint: u.registry.fingerprint(u.m.Version).String(),
 		}, nil
 	}
@@ -150,8 +150,8 @@ func (u *run) work(ctx context.Context, txn store.Txn, at Progress, limit int, r
 	if err := call(func() error { return u.m.Up(ctx, tx) }); err != nil {
 		return tx, err
 	}
-	if tx.phases > 0 && at.Phase >= tx.phases {
-		return tx, fmt.Errorf("it was interrupted in phase %d and has %d phases now: a migration that is under way must not change", at.Phase+1, tx.phases)
+	if phases := max(1, tx.phases); at.Phase > phases {
+		return tx, fmt.Errorf("it was interrupted in phase %d and has %d now: a migration that is under way must not change", at.Phase, phases)
 	}
 	if tx.rows != nil {
 		if err := tx.readRows(at, limit); err != nil {
@@ -177,7 +177,7 @@ func (u *run) conclude(ctx context.Context, txn store.Txn, at Progress, tx *Tx) 
 	next.Program = u.programName()
 	out := outcome{tx: tx, visited: next.Visited, visitedBytes: next.VisitedBytes}
 	goesOn := tx.continues || tx.rows != nil && tx.batch.more
-	if !goesOn && at.Phase+1 < tx.phases {
+	if !goesOn && at.Phase < tx.phases {
 		next, goesOn = next.nextPhase(), true
 	}
 	out.progress = &next

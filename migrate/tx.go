@@ -24,7 +24,7 @@ type Tx struct {
 	next      []byte // where this step stopped
 	continues bool   // whether there is a next step
 
-	phase, phases int  // the phase of this step, from 0, and their number, 0 if the Up has none
+	phase, phases int  // the phase of this step, from 1, and their number, 0 if the Up has none
 	serial        bool // whether batches must not overlap
 
 	rows    *rows  // what a builder asked for, nil if the Up did its work itself

@@ -23,11 +23,9 @@ func init() {
 // The catalog changes last, so that it never speaks of an index that is not
 // complete.
 var up0004 = migrate.Phases(
-	migrate.Index(jobs0004, store.MustPartition("system.jobs.status"), statusEntry0004),
+	migrate.Index(store.MustPartition("system.jobs"), store.MustPartition("system.jobs.status"), statusEntry0004),
 	alterJobs0004,
 )
-
-var jobs0004 = store.MustPartition("system.jobs")
 
 // job0004 is what the index needs of a job.
 type job0004 struct {
@@ -37,15 +35,13 @@ type job0004 struct {
 
 // statusEntry0004 returns a job's entry in the index. It ends with the primary
 // key, which makes it the job's own.
-func statusEntry0004(row store.Entry) (key, ref []byte, err error) {
+func statusEntry0004(id, row []byte) (key, ref []byte, err error) {
 	var job job0004
-	if err := value.Unmarshal(row.Value, &job); err != nil {
+	if err := value.Unmarshal(row, &job); err != nil {
 		return nil, nil, fmt.Errorf("row of system.jobs: %w", err)
 	}
-	primary, _ := jobs0004.Cut(row.Key)
-	id := string(primary)
-	key = tuple.AppendString(tuple.AppendInt(tuple.AppendString(nil, job.Status), job.CreatedAt), id)
-	ref, err = value.Marshal(id)
+	key = tuple.AppendString(tuple.AppendInt(tuple.AppendString(nil, job.Status), job.CreatedAt), string(id))
+	ref, err = value.Marshal(string(id))
 	return key, ref, err
 }
 

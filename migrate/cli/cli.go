@@ -25,9 +25,10 @@
 // applied is as history prints it and pending a list of {version, name,
 // description}. progress is there when a migration of several transactions was
 // interrupted: {version, name, started, transactions, keys_written,
-// keys_deleted, program}. error is the text of an error that comes beside what
-// could be read or done: a refusal, a failed migration. All other errors leave
-// standard output empty.
+// keys_deleted, phase, visited, visited_bytes, program}; visited are the entries
+// that its current phase, counted from 1, is done with. error is the text of an
+// error that comes beside what could be read or done: a refusal, a failed
+// migration. All other errors leave standard output empty.
 package cli
 
 import (

@@ -43,6 +43,9 @@ type (
 		Transactions uint64    `json:"transactions"`
 		KeysWritten  uint64    `json:"keys_written"`
 		KeysDeleted  uint64    `json:"keys_deleted"`
+		Phase        int       `json:"phase"`
+		Visited      uint64    `json:"visited"`
+		VisitedBytes uint64    `json:"visited_bytes"`
 		Program      string    `json:"program"`
 	}
 	planJSON struct {
@@ -241,7 +244,7 @@ func (a *app) status() *cobra.Command {
 func newStatusJSON(s migrate.Status, err error) statusJSON {
 	out := statusJSON{Schema: s.Schema, Version: s.Version, Stored: s.Stored, Latest: s.Latest, Pending: toJSON(s.Pending), Error: text(err)}
 	if p := s.Progress; p != nil {
-		out.Progress = &progressJSON{p.Version, p.Name, p.Started, p.Transactions, p.KeysWritten, p.KeysDeleted, p.Program}
+		out.Progress = &progressJSON{p.Version, p.Name, p.Started, p.Transactions, p.KeysWritten, p.KeysDeleted, p.Phase, p.Visited, p.VisitedBytes, p.Program}
 	}
 	return out
 }

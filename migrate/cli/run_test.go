@@ -84,7 +84,8 @@ under way       1 transactions of v1 (two_steps), 1 keys written and 0 deleted
 	}
 	delete(status.Progress, "started")
 	if diff := cmp.Diff(map[string]any{
-		"version": 1.0, "name": "two_steps", "transactions": 1.0, "keys_written": 1.0, "keys_deleted": 0.0, "program": "notes 1.0",
+		"version": 1.0, "name": "two_steps", "transactions": 1.0, "keys_written": 1.0, "keys_deleted": 0.0,
+		"phase": 1.0, "visited": 0.0, "visited_bytes": 0.0, "program": "notes 1.0",
 	}, status.Progress); diff != "" {
 		t.Errorf("progress of status --json (-want +got):\n%s", diff)
 	}
