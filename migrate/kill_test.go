@@ -25,14 +25,19 @@ import (
 // it migrates the store there and exits.
 const killDir = "KVMIGRATE_TEST_KILL_DIR"
 
+// programs are what the test binary can be instead, by the variable of the
+// environment that names the directory of their store.
+var programs = map[string]func(ctx context.Context, dir string) error{killDir: migrateKilled}
+
 func TestMain(m *testing.M) {
-	if dir := os.Getenv(killDir); dir != "" {
-		announce = func() { fmt.Println("step") }
-		if err := migrateKilled(context.Background(), dir); err != nil {
-			fmt.Fprintln(os.Stderr, err)
-			os.Exit(1)
+	for name, run := range programs {
+		if dir := os.Getenv(name); dir != "" {
+			if err := run(context.Background(), dir); err != nil {
+				fmt.Fprintln(os.Stderr, err)
+				os.Exit(1)
+			}
+			os.Exit(0)
 		}
-		os.Exit(0)
 	}
 	os.Exit(m.Run())
 }
@@ -98,6 +103,7 @@ var announced atomic.Int64
 func killRow(i int) []byte { return fmt.Appendf(nil, "app/row/%05d", i) }
 
 func migrateKilled(ctx context.Context, dir string) (err error) {
+	announce = func() { fmt.Println("step") }
 	st, err := badgerstore.Open(ctx, dir, badgerstore.Options{Configure: small})
 	if err != nil {
 		return err

@@ -46,10 +46,7 @@ func TestPowerLoss(t *testing.T) {
 		{"no SyncWrites, values with the keys", false, 2048},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			configure := func(o badger.Options) badger.Options {
-				return o.WithMemTableSize(1 << 20).WithValueLogFileSize(4 << 20).WithNumMemtables(8).
-					WithValueThreshold(tt.threshold).WithSyncWrites(tt.syncWrites).WithLogger(nil)
-			}
+			configure := lossOptions(tt.threshold, tt.syncWrites)
 			seed := rand.Uint64()
 			t.Logf("seed %d", seed)
 			disk := &disk{dir: t.TempDir(), syncWrites: tt.syncWrites, random: rand.New(rand.NewPCG(seed, 0)), durable: map[string][]byte{}}
@@ -113,17 +110,7 @@ func lossRun(t *testing.T, configure func(badger.Options) badger.Options, dir st
 		t.Fatal(err)
 	}
 	if len(entriesOf(t, st, "app/")) == 0 {
-		rows := many("app/", lossRows)
-		for i := range rows {
-			rows[i].Value = fmt.Appendf(rows[i].Value, " %0300d", i)
-		}
-		for len(rows) > 0 {
-			load(t, st, rows[:100]...)
-			rows = rows[100:]
-		}
-		if err := st.Sync(t.Context()); err != nil {
-			t.Fatal(err)
-		}
+		lossLoad(t, st)
 	}
 	var migrated store.Store = st
 	if d != nil {
@@ -131,10 +118,38 @@ func lossRun(t *testing.T, configure func(badger.Options) badger.Options, dir st
 		d.synced()
 		migrated = d
 	}
+	mustRun(t, migrated, lossMigration())
+	return contents(t, st)
+}
+
+// lossOptions has memtables so small that a run fills many.
+func lossOptions(threshold int64, syncWrites bool) func(badger.Options) badger.Options {
+	return func(o badger.Options) badger.Options {
+		return o.WithMemTableSize(1 << 20).WithValueLogFileSize(4 << 20).WithNumMemtables(8).
+			WithValueThreshold(threshold).WithSyncWrites(syncWrites).WithLogger(nil)
+	}
+}
+
+// lossLoad fills a store and syncs it.
+func lossLoad(t *testing.T, st store.Store) {
+	t.Helper()
+	rows := many("app/", lossRows)
+	for i := range rows {
+		rows[i].Value = fmt.Appendf(rows[i].Value, " %0300d", i)
+	}
+	for len(rows) > 0 {
+		load(t, st, rows[:100]...)
+		rows = rows[100:]
+	}
+	if err := st.Sync(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func lossMigration() migrate.Options {
 	o := one(migrate.Phases(migrate.Rewrite([]byte("app/"), suffix(" new")), migrate.Rewrite([]byte("app/000"), suffix(" again"))))
 	o.Heartbeat = -1
-	mustRun(t, migrated, o)
-	return contents(t, st)
+	return o
 }
 
 // A disk is a store that takes images of its directory as a power loss could
