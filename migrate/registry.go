@@ -5,6 +5,7 @@ import (
 	"encoding/binary"
 	"encoding/hex"
 	"fmt"
+	"hash/maphash"
 	"math/bits"
 	"path/filepath"
 	"runtime"
@@ -92,7 +93,9 @@ func (r *Registry) add(e entry) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.entries = append(r.entries, e)
-	r.checked.Store(nil)
+	if r.checked.Load() != nil { // a load costs less than a store, for each of a thousand
+		r.checked.Store(nil)
+	}
 }
 
 // Check reports every fault of the registered migrations together, as a
@@ -202,6 +205,8 @@ type nameTable struct {
 	slots   []uint32 // at least twice as many as entries
 }
 
+var nameSeed = maphash.MakeSeed()
+
 func newNameTable(entries []entry) nameTable {
 	return nameTable{entries, make([]uint32, 2<<bits.Len(uint(len(entries))))}
 }
@@ -210,7 +215,7 @@ func newNameTable(entries []entry) nameTable {
 func (t nameTable) add(i int) (other *entry) {
 	name := t.entries[i].Name
 	mask := uint64(len(t.slots) - 1)
-	slot := xxhash.Sum64String(name) & mask
+	slot := maphash.String(nameSeed, name) & mask
 	for ; t.slots[slot] != 0; slot = (slot + 1) & mask {
 		if e := &t.entries[t.slots[slot]-1]; e.Name == name {
 			other = e
@@ -226,13 +231,22 @@ func checkName(name string) error {
 	if name == "" || len(name) > maxNameLen {
 		return fmt.Errorf("name of %d characters: want 1 to %d", len(name), maxNameLen)
 	}
+	last := byte('_')
 	for i := range len(name) {
 		c := name[i]
-		letter := 'a' <= c && c <= 'z'
-		inside := i > 0 && ('0' <= c && c <= '9' || c == '_' && name[i-1] != '_' && i < len(name)-1)
-		if !letter && !inside {
-			return fmt.Errorf("name %q: want lower-case words of letters and digits joined by single underscores", name)
+		switch {
+		case 'a' <= c && c <= 'z', '0' <= c && c <= '9' && i > 0, c == '_' && last != '_':
+			last = c
+		default:
+			return errName(name)
 		}
 	}
+	if last == '_' {
+		return errName(name)
+	}
 	return nil
+}
+
+func errName(name string) error {
+	return fmt.Errorf("name %q: want lower-case words of letters and digits joined by single underscores", name)
 }
