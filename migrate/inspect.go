@@ -95,20 +95,37 @@ func (i *inspection) inspectIdentity(s store.Reader) error {
 	if version == 0 {
 		return nil
 	}
-	key := r.latest.key
-	if version != r.latest.version {
-		key = r.keys.historyOf(version)
-	}
+	want := r.identity(version)
+	key := want.key
 	e, err := s.Get(key)
 	switch {
 	case errors.Is(err, store.ErrNotFound):
 		return r.corrupt(key, "its version is v%d but its history has no record of v%d", version, version)
 	case err != nil:
 		return r.unreadable(key, fmt.Sprintf("the history record of v%d", version), err)
-	case !hasFingerprint(e.Value, r.registry.fingerprint(version)):
+	case !bytes.HasPrefix(e.Value, want.head):
 		return r.identify(s, version)
 	}
 	return nil
+}
+
+// An identity is what the history record of a version must be. A Runner keeps the
+// one it needed last: most of its checks are of one version.
+type identity struct {
+	ladder  *ladder
+	version uint32
+	key     []byte
+	head    []byte // how the record starts
+}
+
+func (r *Runner) identity(version uint32) *identity {
+	known := r.registry.ladder()
+	if last := r.last.Load(); last != nil && last.version == version && last.ladder == known {
+		return last
+	}
+	want := &identity{known, version, r.keys.historyOf(version), headOf(known.fingerprints[version-1])}
+	r.last.Store(want)
+	return want
 }
 
 // identify finds the first migration in history that is not this program's.

@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"runtime/debug"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"github.com/kvmigrate/kvmigrate/store"
@@ -68,13 +69,7 @@ type Runner struct {
 	observer         func(Event)
 	heartbeat        time.Duration
 	batches          int
-
-	// latest is the version that a start-up usually finds, as of New, and the
-	// key of its history record, which is made once.
-	latest struct {
-		version uint32
-		key     []byte
-	}
+	last             atomic.Pointer[identity]
 }
 
 // A Report says what a run did.
@@ -126,8 +121,6 @@ func New(st store.Store, o Options) (*Runner, error) {
 		return nil, fmt.Errorf("migrations of %s schema: %w", r.schema, err)
 	}
 	r.keys = newKeys(r.schema)
-	r.latest.version = r.registry.Latest()
-	r.latest.key = r.keys.historyOf(r.latest.version)
 	return r, nil
 }
 
