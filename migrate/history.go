@@ -1,7 +1,6 @@
 package migrate
 
 import (
-	"bytes"
 	"encoding/binary"
 	"encoding/hex"
 	"errors"
@@ -69,13 +68,8 @@ func decodeApplied(data []byte) (Applied, error) {
 	}, nil
 }
 
-// hasFingerprint reports whether the encoded record carries f.
-func hasFingerprint(data []byte, f Fingerprint) bool {
-	var want [len(recordHead) + 2*len(f)]byte
-	copy(want[:], recordHead)
-	hex.Encode(want[len(recordHead):], f[:])
-	return bytes.HasPrefix(data, want[:])
-}
+// headOf returns how the record of a migration with fingerprint f starts.
+func headOf(f Fingerprint) []byte { return hex.AppendEncode([]byte(recordHead), f[:]) }
 
 // readVersion reads a schema's version. stored is false if there is none.
 func (r *Runner) readVersion(s store.Reader) (version uint32, stored bool, err error) {

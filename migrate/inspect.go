@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"sync"
 
 	"github.com/kvmigrate/kvmigrate/store"
 )
@@ -17,31 +18,56 @@ type found struct {
 	progress *Progress // of the migration under way, or nil
 }
 
+// An inspection is the reading of one schema's state. What a View needs, the
+// callback and what it fills in, would each be an allocation, so that they are
+// kept for the next start-up check.
+type inspection struct {
+	runner *Runner
+	target uint32
+	found  found
+	read   func(store.Reader) error
+}
+
+var inspections = sync.Pool{New: func() any {
+	i := new(inspection)
+	i.read = i.inspect
+	return i
+}}
+
 // inspect reads the schema's state and refuses what this program must not touch.
-func (r *Runner) inspect(ctx context.Context, target uint32) (f found, err error) {
-	err = r.store.View(ctx, func(s store.Reader) error {
-		f.version, f.stored, err = r.readVersion(s)
-		if err != nil {
-			return err
-		}
-		if !f.stored {
-			return r.inspectUnversioned(s)
-		}
-		return r.inspectVersioned(s, &f, target)
-	})
+func (r *Runner) inspect(ctx context.Context, target uint32) (found, error) {
+	i := inspections.Get().(*inspection)
+	i.runner, i.target = r, target
+	err := r.store.View(ctx, i.read)
+	f := i.found
+	i.runner, i.found = nil, found{}
+	inspections.Put(i)
 	return f, err
+}
+
+func (i *inspection) inspect(s store.Reader) (err error) {
+	f := &i.found
+	f.version, f.stored, err = i.runner.readVersion(s)
+	if err != nil {
+		return err
+	}
+	if !f.stored {
+		return i.runner.inspectUnversioned(s)
+	}
+	return i.inspectVersioned(s)
 }
 
 // inspectVersioned makes the checks of every start: identity, and no migration
 // under way that this program does not know. Only if something is pending, and
 // so about to be written, does it read the whole history.
-func (r *Runner) inspectVersioned(s store.Reader, f *found, target uint32) (err error) {
+func (i *inspection) inspectVersioned(s store.Reader) (err error) {
+	r, f, target := i.runner, &i.found, i.target
 	version := f.version
 	latest := r.registry.Latest()
 	if version > latest {
 		return &DowngradeError{Schema: r.schema, Stored: version, Known: min(latest, target), WrittenBy: r.writtenBy(s, version)}
 	}
-	if err := r.inspectIdentity(s, version); err != nil {
+	if err := i.inspectIdentity(s); err != nil {
 		return err
 	}
 	if f.progress, err = r.readProgress(s, version); err != nil {
@@ -62,23 +88,44 @@ func (r *Runner) inspectVersioned(s store.Reader, f *found, target uint32) (err 
 	return nil
 }
 
-// inspectIdentity checks that the store came to version by this program's
+// inspectIdentity checks that the store came to its version by this program's
 // migrations. The last record's fingerprint covers all before it.
-func (r *Runner) inspectIdentity(s store.Reader, version uint32) error {
+func (i *inspection) inspectIdentity(s store.Reader) error {
+	r, version := i.runner, i.found.version
 	if version == 0 {
 		return nil
 	}
-	key := r.keys.historyOf(version)
+	want := r.identity(version)
+	key := want.key
 	e, err := s.Get(key)
 	switch {
 	case errors.Is(err, store.ErrNotFound):
 		return r.corrupt(key, "its version is v%d but its history has no record of v%d", version, version)
 	case err != nil:
 		return r.unreadable(key, fmt.Sprintf("the history record of v%d", version), err)
-	case !hasFingerprint(e.Value, r.registry.fingerprint(version)):
+	case !bytes.HasPrefix(e.Value, want.head):
 		return r.identify(s, version)
 	}
 	return nil
+}
+
+// An identity is what the history record of a version must be. A Runner keeps the
+// one it needed last: most of its checks are of one version.
+type identity struct {
+	ladder  *ladder
+	version uint32
+	key     []byte
+	head    []byte // how the record starts
+}
+
+func (r *Runner) identity(version uint32) *identity {
+	known := r.registry.ladder()
+	if last := r.last.Load(); last != nil && last.version == version && last.ladder == known {
+		return last
+	}
+	want := &identity{known, version, r.keys.historyOf(version), headOf(known.fingerprints[version-1])}
+	r.last.Store(want)
+	return want
 }
 
 // identify finds the first migration in history that is not this program's.
@@ -88,7 +135,7 @@ func (r *Runner) identify(s store.Reader, version uint32) error {
 		return err
 	}
 	for i, a := range history {
-		if known := r.registry.ladder().migrations[i]; a.Name != known.Name {
+		if known := r.registry.ladder().entries[i]; a.Name != known.Name {
 			return &RenamedError{Schema: r.schema, Version: a.Version, Stored: a.Name, Known: known.Name}
 		}
 	}

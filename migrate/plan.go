@@ -16,12 +16,12 @@ func (r *Registry) Plan(schema string, stored, target uint32) (Plan, error) {
 	if l.faults != nil {
 		return Plan{}, l.faults
 	}
-	latest := uint32(len(l.migrations))
+	latest := uint32(len(l.entries))
 	switch {
 	case target > latest:
 		return Plan{}, &UnknownTargetError{Schema: schema, Target: target, Latest: latest}
 	case stored > target:
 		return Plan{}, &DowngradeError{Schema: schema, Stored: stored, Known: target}
 	}
-	return Plan{Schema: schema, From: stored, To: target, Pending: l.migrations[stored:target:target]}, nil
+	return Plan{Schema: schema, From: stored, To: target, Pending: migrations(l.entries[stored:target])}, nil
 }

@@ -85,7 +85,7 @@ func (r *Runner) resumable(p *Progress, target uint32) error {
 	if p.Version > min(target, r.registry.Latest()) {
 		return &UnderWayError{Schema: r.schema, Version: p.Version, Name: p.Name, Known: target}
 	}
-	known := r.registry.ladder().migrations[p.Version-1]
+	known := r.registry.ladder().entries[p.Version-1]
 	if p.Name != known.Name {
 		return &RenamedError{Schema: r.schema, Version: p.Version, Stored: p.Name, Known: known.Name}
 	}

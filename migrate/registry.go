@@ -5,10 +5,13 @@ import (
 	"encoding/binary"
 	"encoding/hex"
 	"fmt"
+	"hash/maphash"
+	"math/bits"
 	"path/filepath"
 	"runtime"
 	"slices"
 	"sync"
+	"sync/atomic"
 
 	"github.com/cespare/xxhash/v2"
 	"github.com/hashicorp/go-multierror"
@@ -21,8 +24,8 @@ const maxNameLen = 64
 // Registry is empty and ready to use. Its methods may be called concurrently.
 type Registry struct {
 	mu      sync.Mutex
-	entries []entry
-	checked *ladder // the result of the last check, nil after a Register
+	entries []entry                // append-only: a ladder shares them
+	checked atomic.Pointer[ladder] // the result of the last check, nil after a Register
 }
 
 // An entry is a migration and the file that registered it, "" if the file has
@@ -32,10 +35,10 @@ type entry struct {
 	file string
 }
 
-// A ladder is a registry's migrations, checked and in order: migrations[i] has
+// A ladder is a registry's migrations, checked and in order: entries[i] has
 // version i+1 and fingerprints[i] covers it and all before it.
 type ladder struct {
-	migrations   []Migration
+	entries      []entry
 	fingerprints []Fingerprint
 	faults       error
 }
@@ -65,9 +68,9 @@ func DefaultRegistry() *Registry { return &defaultRegistry }
 
 // NewRegistry returns a registry of the given migrations.
 func NewRegistry(migrations ...Migration) *Registry {
-	r := new(Registry)
-	for _, m := range migrations {
-		r.entries = append(r.entries, entry{Migration: m})
+	r := &Registry{entries: make([]entry, len(migrations))}
+	for i, m := range migrations {
+		r.entries[i].Migration = m
 	}
 	return r
 }
@@ -90,7 +93,9 @@ func (r *Registry) add(e entry) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.entries = append(r.entries, e)
-	r.checked = nil
+	if r.checked.Load() != nil { // a load costs less than a store, for each of a thousand
+		r.checked.Store(nil)
+	}
 }
 
 // Check reports every fault of the registered migrations together, as a
@@ -101,41 +106,57 @@ func (r *Registry) add(e entry) {
 func (r *Registry) Check() error { return r.ladder().faults }
 
 // Migrations returns the migrations in order of their versions.
-func (r *Registry) Migrations() []Migration { return slices.Clone(r.ladder().migrations) }
+func (r *Registry) Migrations() []Migration { return migrations(r.ladder().entries) }
 
 // Latest returns the highest version, 0 if the registry is empty.
 func (r *Registry) Latest() uint32 {
 	l := r.ladder()
-	if len(l.migrations) == 0 {
+	if len(l.entries) == 0 {
 		return 0
 	}
-	return l.migrations[len(l.migrations)-1].Version
+	return l.entries[len(l.entries)-1].Version
 }
 
 func (r *Registry) ladder() *ladder {
+	if l := r.checked.Load(); l != nil {
+		return l
+	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if r.checked == nil {
-		r.checked = newLadder(r.entries)
+	l := r.checked.Load()
+	if l == nil {
+		l = newLadder(r.entries)
+		r.checked.Store(l)
 	}
-	return r.checked
+	return l
 }
 
 func newLadder(entries []entry) *ladder {
-	sorted := slices.Clone(entries)
-	slices.SortStableFunc(sorted, func(a, b entry) int { return cmp.Compare(a.Version, b.Version) })
+	byVersion := func(a, b entry) int { return cmp.Compare(a.Version, b.Version) }
+	if !slices.IsSortedFunc(entries, byVersion) {
+		entries = slices.Clone(entries)
+		slices.SortStableFunc(entries, byVersion)
+	}
 	l := &ladder{
-		migrations:   make([]Migration, len(sorted)),
-		fingerprints: make([]Fingerprint, len(sorted)),
-		faults:       faults(sorted),
+		entries:      entries,
+		fingerprints: make([]Fingerprint, len(entries)),
+		faults:       faults(entries),
 	}
 	var f Fingerprint
-	for i, e := range sorted {
-		l.migrations[i] = e.Migration
-		f = f.extend(e.Migration)
+	for i := range entries {
+		f = f.extend(entries[i].Migration)
 		l.fingerprints[i] = f
 	}
 	return l
+}
+
+// migrations returns the migrations of entries.
+func migrations(entries []entry) []Migration {
+	ms := make([]Migration, len(entries))
+	for i, e := range entries {
+		ms[i] = e.Migration
+	}
+	return ms
 }
 
 func faults(sorted []entry) error {
@@ -143,9 +164,10 @@ func faults(sorted []entry) error {
 	report := func(format string, args ...any) {
 		faults = multierror.Append(faults, fmt.Errorf(format, args...))
 	}
-	names := make(map[string]uint32, len(sorted))
+	names := newNameTable(sorted)
 	next := uint32(1)
-	for _, e := range sorted {
+	for i := range sorted {
+		e := &sorted[i]
 		switch {
 		case e.Version == 0:
 			report("migration %q has version 0: versions start at 1", e.Name)
@@ -157,20 +179,51 @@ func faults(sorted []entry) error {
 		default:
 			next++
 		}
+		other := names.add(i)
 		if err := checkName(e.Name); err != nil {
 			report("migration of version %d: %w", e.Version, err)
-		} else if other, taken := names[e.Name]; taken && other != e.Version {
-			report("versions %d and %d are both named %q", other, e.Version, e.Name)
+		} else if other != nil && other.Version != e.Version {
+			report("versions %d and %d are both named %q", other.Version, e.Version, e.Name)
 		}
-		names[e.Name] = e.Version
 		if e.Up == nil {
 			report("migration %s has no Up", e.ID())
 		}
-		if want := e.ID() + ".go"; e.file != "" && e.file != want {
+		if e.file == "" {
+			continue
+		}
+		if want := e.ID() + ".go"; e.file != want {
 			report("migration %s is registered in %s: want %s", e.ID(), e.file, want)
 		}
 	}
 	return faults.ErrorOrNil()
+}
+
+// A nameTable finds entries by name. It is a hash table of indexes plus 1, because
+// a map would be the larger part of what a check of many migrations costs.
+type nameTable struct {
+	entries []entry
+	slots   []uint32 // at least twice as many as entries
+}
+
+var nameSeed = maphash.MakeSeed()
+
+func newNameTable(entries []entry) nameTable {
+	return nameTable{entries, make([]uint32, 2<<bits.Len(uint(len(entries))))}
+}
+
+// add adds entry i and returns the last added one of the same name, or nil.
+func (t nameTable) add(i int) (other *entry) {
+	name := t.entries[i].Name
+	mask := uint64(len(t.slots) - 1)
+	slot := maphash.String(nameSeed, name) & mask
+	for ; t.slots[slot] != 0; slot = (slot + 1) & mask {
+		if e := &t.entries[t.slots[slot]-1]; e.Name == name {
+			other = e
+			break
+		}
+	}
+	t.slots[slot] = uint32(i) + 1
+	return other
 }
 
 // checkName reports why name cannot name a migration.
@@ -178,13 +231,22 @@ func checkName(name string) error {
 	if name == "" || len(name) > maxNameLen {
 		return fmt.Errorf("name of %d characters: want 1 to %d", len(name), maxNameLen)
 	}
+	last := byte('_')
 	for i := range len(name) {
 		c := name[i]
-		letter := 'a' <= c && c <= 'z'
-		inside := i > 0 && ('0' <= c && c <= '9' || c == '_' && name[i-1] != '_' && i < len(name)-1)
-		if !letter && !inside {
-			return fmt.Errorf("name %q: want lower-case words of letters and digits joined by single underscores", name)
+		switch {
+		case 'a' <= c && c <= 'z', '0' <= c && c <= '9' && i > 0, c == '_' && last != '_':
+			last = c
+		default:
+			return errName(name)
 		}
 	}
+	if last == '_' {
+		return errName(name)
+	}
 	return nil
+}
+
+func errName(name string) error {
+	return fmt.Errorf("name %q: want lower-case words of letters and digits joined by single underscores", name)
 }

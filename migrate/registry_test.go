@@ -138,3 +138,31 @@ func TestPlan(t *testing.T) {
 		})
 	}
 }
+
+// A Runner goes by what its registry holds when it runs, and one registry's
+// migrations do not change under those who asked for them.
+func TestRegisterAfterUse(t *testing.T) {
+	st := openStore(t)
+	ms := ladder("a", "b", "c")
+	r := migrate.NewRegistry(ms[0])
+	runner, err := migrate.New(st, options(r))
+	if err != nil {
+		t.Fatal(err)
+	}
+	before := r.Migrations()
+	for version := range uint32(3) {
+		if version > 0 {
+			r.Register(ms[version])
+		}
+		for _, from := range []uint32{version, version + 1} {
+			report, err := runner.Up(t.Context())
+			if err != nil || report.From != from || report.To != version+1 {
+				t.Errorf("Up() = %+v, %v; want v%d -> v%d", report, err, from, version+1)
+			}
+		}
+	}
+	before[0].Name = "x"
+	if got := r.Migrations(); len(got) != 3 || got[0].Name != "a" {
+		t.Errorf("Migrations() = %v; want a, b and c", got)
+	}
+}

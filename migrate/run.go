@@ -241,13 +241,14 @@ func (u *run) record(txn store.Txn, a Applied) error {
 // overtaken checks that the runner that was faster applied the same migration.
 func (r *Runner) overtaken(ctx context.Context, m Migration) error {
 	return r.store.View(ctx, func(s store.Reader) error {
-		e, err := s.Get(r.keys.historyOf(m.Version))
+		want := r.identity(m.Version)
+		e, err := s.Get(want.key)
 		switch {
 		case errors.Is(err, store.ErrNotFound):
 			return r.failed(m, nil, errors.New("the stored version changed while it ran; run again"))
 		case err != nil:
 			return r.failed(m, nil, err)
-		case !hasFingerprint(e.Value, r.registry.fingerprint(m.Version)):
+		case !bytes.HasPrefix(e.Value, want.head):
 			return r.identify(s, m.Version)
 		}
 		return nil

@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"runtime/debug"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"github.com/kvmigrate/kvmigrate/store"
@@ -68,6 +69,7 @@ type Runner struct {
 	observer         func(Event)
 	heartbeat        time.Duration
 	batches          int
+	last             atomic.Pointer[identity]
 }
 
 // A Report says what a run did.

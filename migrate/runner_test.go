@@ -25,7 +25,7 @@ func small(o badger.Options) badger.Options {
 }
 
 // openStore opens an empty Badger store on disk.
-func openStore(t *testing.T) *badgerstore.Store {
+func openStore(t testing.TB) *badgerstore.Store {
 	t.Helper()
 	st, err := badgerstore.Open(t.Context(), t.TempDir(), badgerstore.Options{Configure: small})
 	if err != nil {

@@ -52,9 +52,10 @@ type Store struct {
 	limits store.Limits
 	owned  bool
 
-	mu     sync.Mutex
-	closed bool
-	txns   sync.WaitGroup // running transactions; Add only under mu while not closed
+	// Transactions hold life for reading. Close takes it for good, and from then
+	// on, while it waits for them, no other begins.
+	life    sync.RWMutex
+	closing sync.Once
 
 	syncing sync.Mutex
 	durable map[string]bool // files that Sync made durable, and whether they stay as they are
@@ -144,10 +145,10 @@ func (s *Store) View(ctx context.Context, fn func(store.Reader) error) error {
 	if err := s.begin(ctx, "view"); err != nil {
 		return err
 	}
-	defer s.txns.Done()
-	t := newTxn(ctx, s, false)
-	defer t.end()
-	return fn(t)
+	defer s.life.RUnlock()
+	r := newReader(ctx, s.db, false)
+	defer r.end()
+	return fn(&r)
 }
 
 // Update implements [store.Store].
@@ -155,11 +156,11 @@ func (s *Store) Update(ctx context.Context, fn func(store.Txn) error) error {
 	if err := s.begin(ctx, "update"); err != nil {
 		return err
 	}
-	defer s.txns.Done()
+	defer s.life.RUnlock()
 	if s.opts.ReadOnly {
 		return &store.Error{Op: "update", Err: store.ErrReadOnly}
 	}
-	t := newTxn(ctx, s, true)
+	t := &txn{reader: newReader(ctx, s.db, true), store: s}
 	defer t.end()
 	if err := fn(t); err != nil {
 		return err
@@ -167,35 +168,34 @@ func (s *Store) Update(ctx context.Context, fn func(store.Txn) error) error {
 	return t.commit()
 }
 
-// begin admits one transaction, or says why not. The caller calls txns.Done.
+// begin admits one transaction, or says why not. The caller unlocks life.
 func (s *Store) begin(ctx context.Context, op string) error {
 	if err := ctx.Err(); err != nil {
 		return &store.Error{Op: op, Err: err}
 	}
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	// A lent database may be closed behind our back, and a transaction of a
-	// closed database hangs.
-	if s.closed || s.db.IsClosed() {
+	if !s.life.TryRLock() {
 		return &store.Error{Op: op, Err: store.ErrClosed}
 	}
-	s.txns.Add(1)
+	// A lent database may be closed behind our back, and a transaction of a
+	// closed database hangs.
+	if s.db.IsClosed() {
+		s.life.RUnlock()
+		return &store.Error{Op: op, Err: store.ErrClosed}
+	}
 	return nil
 }
 
 // Close implements [store.Store]: it waits for running transactions and, if
 // this Store opened the database, closes it.
-func (s *Store) Close() error {
-	s.mu.Lock()
-	first := !s.closed
-	s.closed = true
-	s.mu.Unlock()
-	s.txns.Wait()
-	if !first || !s.owned {
+func (s *Store) Close() (err error) {
+	s.closing.Do(func() {
+		s.life.Lock()
+		if s.owned {
+			err = s.db.Close()
+		}
+	})
+	if errors.Is(err, badger.ErrDBClosed) {
 		return nil
 	}
-	if err := s.db.Close(); err != nil && !errors.Is(err, badger.ErrDBClosed) {
-		return wrap("close", nil, err)
-	}
-	return nil
+	return wrap("close", nil, err)
 }

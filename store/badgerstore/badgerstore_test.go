@@ -35,7 +35,7 @@ func set(pairs ...string) func(store.Txn) error {
 	}
 }
 
-func update(t *testing.T, st store.Store, fn func(store.Txn) error) {
+func update(t testing.TB, st store.Store, fn func(store.Txn) error) {
 	t.Helper()
 	if err := st.Update(t.Context(), fn); err != nil {
 		t.Fatalf("Update: %v", err)

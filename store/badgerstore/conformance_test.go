@@ -37,7 +37,7 @@ func encrypted(o badger.Options) badger.Options {
 
 // open opens dir as Open does, with configure, and closes it at the end of the
 // test.
-func open(t *testing.T, dir string, configure func(badger.Options) badger.Options) *badgerstore.Store {
+func open(t testing.TB, dir string, configure func(badger.Options) badger.Options) *badgerstore.Store {
 	t.Helper()
 	st, err := badgerstore.Open(context.WithoutCancel(t.Context()), dir, badgerstore.Options{Configure: configure, Logger: slog.New(slog.DiscardHandler)})
 	if err != nil {

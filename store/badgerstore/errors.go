@@ -1,7 +1,6 @@
 package badgerstore
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -13,31 +12,35 @@ import (
 	"github.com/kvmigrate/kvmigrate/store"
 )
 
-// sentinels maps Badger's errors to the contract's.
-var sentinels = []struct{ badger, store error }{
-	{badger.ErrKeyNotFound, store.ErrNotFound},
-	{badger.ErrConflict, store.ErrConflict},
-	{badger.ErrTxnTooBig, store.ErrTxnTooBig},
-	{badger.ErrEmptyKey, store.ErrInvalidKey},
-	{badger.ErrInvalidKey, store.ErrInvalidKey},
-	{badger.ErrBannedKey, store.ErrInvalidKey},
-	{badger.ErrReadOnlyTxn, store.ErrReadOnly},
-	{badger.ErrDiscardedTxn, store.ErrTxnDone},
-	{badger.ErrDBClosed, store.ErrClosed},
-	{badger.ErrBlockedWrites, store.ErrBusy},
-	{badger.ErrInvalidRequest, store.ErrUnsupported},
-	{badger.ErrManagedTxn, store.ErrUnsupported},
-	{badger.ErrNamespaceMode, store.ErrUnsupported},
-	{badger.ErrWindowsNotSupported, store.ErrUnsupported},
-	{badger.ErrTruncateNeeded, store.ErrCorrupt},
+// sentinels maps Badger's errors to the contract's. They are values to return, so
+// that a key which is not there costs no more than it must.
+var sentinels = []mapped{
+	{store.ErrNotFound, badger.ErrKeyNotFound},
+	{store.ErrConflict, badger.ErrConflict},
+	{store.ErrTxnTooBig, badger.ErrTxnTooBig},
+	{store.ErrInvalidKey, badger.ErrEmptyKey},
+	{store.ErrInvalidKey, badger.ErrInvalidKey},
+	{store.ErrInvalidKey, badger.ErrBannedKey},
+	{store.ErrReadOnly, badger.ErrReadOnlyTxn},
+	{store.ErrTxnDone, badger.ErrDiscardedTxn},
+	{store.ErrClosed, badger.ErrDBClosed},
+	{store.ErrBusy, badger.ErrBlockedWrites},
+	{store.ErrUnsupported, badger.ErrInvalidRequest},
+	{store.ErrUnsupported, badger.ErrManagedTxn},
+	{store.ErrUnsupported, badger.ErrNamespaceMode},
+	{store.ErrUnsupported, badger.ErrWindowsNotSupported},
+	{store.ErrCorrupt, badger.ErrTruncateNeeded},
 }
 
 // mapped is an error of Badger that also matches a sentinel of the contract. It
 // has the sentinel's text: Badger's can contain keys.
 type mapped struct{ sentinel, cause error }
 
-func (e *mapped) Error() string   { return e.sentinel.Error() }
-func (e *mapped) Unwrap() []error { return []error{e.sentinel, e.cause} }
+func (e *mapped) Error() string { return e.sentinel.Error() }
+func (e *mapped) Unwrap() error { return e.cause }
+
+// Is matches the sentinel. An Unwrap of both errors would allocate at every match.
+func (e *mapped) Is(target error) bool { return target == e.sentinel }
 
 // redacted is an error of Badger that the contract has no name for, without the
 // keys and values in its text.
@@ -65,16 +68,29 @@ func wrap(op string, key []byte, err error) error {
 	if err == nil {
 		return nil
 	}
-	return &store.Error{Op: op, Key: bytes.Clone(key), Err: translate(err, key)}
+	// A key that is not there is part of every start-up and of many reads: the
+	// error and its copy of a key of usual length are one allocation.
+	var e struct {
+		store.Error
+		room [40]byte
+	}
+	e.Op, e.Err = op, translate(err, key)
+	if key != nil {
+		e.Key = append(e.room[:0], key...)
+	}
+	return &e.Error
 }
 
 func translate(err error, key []byte) error {
-	for _, s := range sentinels {
-		if errors.Is(err, s.store) {
+	for i := range sentinels {
+		s := &sentinels[i]
+		switch {
+		case err == s.cause: //nolint:errorlint // the plain error needs no wrapper of its own
+			return s
+		case errors.Is(err, s.sentinel):
 			return err
-		}
-		if errors.Is(err, s.badger) {
-			return &mapped{s.store, err}
+		case errors.Is(err, s.cause):
+			return &mapped{s.sentinel, err}
 		}
 	}
 	switch {

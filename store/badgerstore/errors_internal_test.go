@@ -15,9 +15,9 @@ import (
 // tested here.
 func TestWrap(t *testing.T) {
 	for _, s := range sentinels {
-		err := wrap("op", []byte("key"), s.badger)
-		if !errors.Is(err, s.store) || !errors.Is(err, s.badger) {
-			t.Errorf("wrap(%v) = %v; want an error that matches both it and %v", s.badger, err, s.store)
+		err := wrap("op", []byte("key"), s.cause)
+		if !errors.Is(err, s.sentinel) || !errors.Is(err, s.cause) {
+			t.Errorf("wrap(%v) = %v; want an error that matches both it and %v", s.cause, err, s.sentinel)
 		}
 	}
 	for _, cause := range []error{

@@ -21,7 +21,7 @@ func (s *Store) Sync(ctx context.Context) error {
 	if err := s.begin(ctx, "sync"); err != nil {
 		return err
 	}
-	defer s.txns.Done()
+	defer s.life.RUnlock()
 	if s.opts.SyncWrites || s.opts.InMemory || s.opts.ReadOnly {
 		return nil
 	}

@@ -17,44 +17,50 @@ import (
 // badgerPrefix is the part of the keyspace that Badger keeps for itself.
 var badgerPrefix = []byte("!badger!")
 
-// txn implements store.Reader and store.Txn over one Badger transaction.
-type txn struct {
-	ctx    context.Context
-	store  *Store
-	badger *badger.Txn
-	update bool
-
-	done      bool
-	poison    error // the first failed write: nothing may commit after it
-	entries   int
-	bytes     int
+// reader implements store.Reader over one Badger transaction.
+type reader struct {
+	ctx       context.Context
+	db        *badger.DB
+	badger    *badger.Txn
 	iterators []*badger.Iterator // open ones: Discard panics over them
-	arena     []byte             // room for copies of keys and values
+	done      bool
 }
 
-func newTxn(ctx context.Context, s *Store, update bool) *txn {
-	return &txn{ctx: ctx, store: s, badger: s.db.NewTransaction(update), update: update}
+// txn implements store.Txn. What only writes need is not in reader, so that
+// reading allocates less.
+type txn struct {
+	reader
+
+	store   *Store
+	poison  error // the first failed write: nothing may commit after it
+	entries int
+	bytes   int
+	arena   []byte // room for copies of keys and values
+}
+
+func newReader(ctx context.Context, db *badger.DB, update bool) reader {
+	return reader{ctx: ctx, db: db, badger: db.NewTransaction(update)}
 }
 
 // end discards the transaction. It runs on every path out of a callback, a
 // panic included.
-func (t *txn) end() {
-	t.done = true
-	if t.store.db.IsClosed() {
+func (r *reader) end() {
+	r.done = true
+	if r.db.IsClosed() {
 		// The database was closed behind our back. Nobody listens to Discard
 		// then, so that it hangs sooner or later, and the last iterator to
 		// close could remove a file that the next Open has created.
 		return
 	}
-	t.closeIterators()
-	t.badger.Discard()
+	r.closeIterators()
+	r.badger.Discard()
 }
 
-func (t *txn) closeIterators() {
-	for _, it := range t.iterators {
+func (r *reader) closeIterators() {
+	for _, it := range r.iterators {
 		it.Close()
 	}
-	t.iterators = nil
+	r.iterators = nil
 }
 
 func (t *txn) commit() error {
@@ -64,13 +70,13 @@ func (t *txn) commit() error {
 	if err := t.ctx.Err(); err != nil {
 		return &store.Error{Op: "commit", Err: err}
 	}
-	if t.store.db.IsClosed() {
+	if t.db.IsClosed() {
 		return &store.Error{Op: "commit", Err: store.ErrClosed}
 	}
 	t.done = true
 	t.closeIterators()
 	if err := t.badger.Commit(); err != nil {
-		if t.store.db.IsClosed() {
+		if t.db.IsClosed() {
 			err = badger.ErrDBClosed
 		}
 		return wrap("commit", nil, err)
@@ -79,25 +85,28 @@ func (t *txn) commit() error {
 }
 
 // usable says why an operation may not go on.
-func (t *txn) usable(op string, key []byte) error {
-	err := t.ctx.Err()
+func (r *reader) usable(op string, key []byte) error {
+	err := r.ctx.Err()
 	switch {
-	case t.done:
+	case r.done:
 		err = store.ErrTxnDone
-	case err == nil && t.store.db.IsClosed():
+	case err == nil && r.db.IsClosed():
 		err = store.ErrClosed
+	}
+	if err == nil {
+		return nil
 	}
 	return wrap(op, key, err)
 }
 
 // Get implements store.Reader.
-func (t *txn) Get(key []byte) (store.Entry, error) {
-	if err := t.usable("get", key); err != nil {
+func (r *reader) Get(key []byte) (store.Entry, error) {
+	if err := r.usable("get", key); err != nil {
 		return store.Entry{}, err
 	}
-	item, err := t.badger.Get(key)
+	item, err := r.badger.Get(key)
 	if err != nil {
-		if t.store.db.IsClosed() {
+		if r.db.IsClosed() {
 			err = badger.ErrDBClosed
 		}
 		return store.Entry{}, wrap("get", key, err)
@@ -110,24 +119,24 @@ func (t *txn) Get(key []byte) (store.Entry, error) {
 }
 
 // Scan implements store.Reader.
-func (t *txn) Scan(s store.Scan) iter.Seq2[store.Entry, error] {
+func (r *reader) Scan(s store.Scan) iter.Seq2[store.Entry, error] {
 	return func(yield func(store.Entry, error) bool) {
-		if err := t.usable("scan", nil); err != nil {
+		if err := r.usable("scan", nil); err != nil {
 			yield(store.Entry{}, err)
 			return
 		}
 		if s.Reverse && s.From != nil && len(s.From) == 0 {
 			return // no key is at or before the empty one, which Badger takes for the last
 		}
-		it := t.badger.NewIterator(badger.IteratorOptions{
+		it := r.badger.NewIterator(badger.IteratorOptions{
 			Prefix:  seekablePrefix(s),
 			Reverse: s.Reverse,
 			// Prefetching starts a goroutine an item, which costs more than it
 			// saves for values inside the LSM tree.
 			PrefetchValues: false,
 		})
-		t.iterators = append(t.iterators, it)
-		defer t.closeIterator(it)
+		r.iterators = append(r.iterators, it)
+		defer r.closeIterator(it)
 
 		var key, value []byte
 		it.Seek(start(s))
@@ -151,7 +160,7 @@ func (t *txn) Scan(s store.Scan) iter.Seq2[store.Entry, error] {
 			if !yield(e, nil) {
 				return
 			}
-			if err := t.usable("scan", nil); err != nil {
+			if err := r.usable("scan", nil); err != nil {
 				yield(store.Entry{}, err)
 				return
 			}
@@ -160,9 +169,9 @@ func (t *txn) Scan(s store.Scan) iter.Seq2[store.Entry, error] {
 }
 
 // closeIterator closes it unless the end of the transaction already did.
-func (t *txn) closeIterator(it *badger.Iterator) {
-	if i := slices.Index(t.iterators, it); i >= 0 {
-		t.iterators = slices.Delete(t.iterators, i, i+1)
+func (r *reader) closeIterator(it *badger.Iterator) {
+	if i := slices.Index(r.iterators, it); i >= 0 {
+		r.iterators = slices.Delete(r.iterators, i, i+1)
 		it.Close()
 	}
 }
@@ -282,8 +291,6 @@ func (t *txn) write(op string, e store.Entry, do func() error) error {
 func (t *txn) admit(e store.Entry) error {
 	l := t.store.limits
 	switch {
-	case !t.update:
-		return store.ErrReadOnly
 	case len(e.Key) == 0:
 		return fmt.Errorf("%w: it is empty", store.ErrInvalidKey)
 	case len(e.Key) > l.KeyBytes:
