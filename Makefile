@@ -1,11 +1,12 @@
 # make demo   the main job on a store in a temporary directory
 # make test   all tests
 # make check  everything that must hold before a commit
+# make soak   the kills and power losses of make test, by the hundreds
 
 # The race detector needs a C compiler; make check insists on it.
 RACE := $(if $(filter 1,$(shell go env CGO_ENABLED)),-race)
 
-.PHONY: demo test check lint tidy generated
+.PHONY: demo test check soak lint tidy generated
 
 demo:
 	@go run ./testdata/demo
@@ -15,6 +16,9 @@ test:
 
 check: lint tidy generated
 	go test -race ./...
+
+soak:
+	KVMIGRATE_SOAK=1 go test -count=1 -timeout 2h -run 'Kill|PowerLoss' ./migrate ./store/badgerstore
 
 lint:
 	@test -z "$$(gofmt -l store migrate migrations systables testdata)" || { gofmt -l store migrate migrations systables testdata; exit 1; }

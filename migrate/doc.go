@@ -14,12 +14,32 @@
 // refuses a store that the program does not understand. When nothing is pending
 // it costs three point reads in one snapshot and writes nothing.
 //
+// # Ups
+//
+// The Up of a migration is a function of a transaction. What fits in one is
+// written as one. Whatever goes over all entries of a kind is made by a builder
+// from a function of one entry: [Each] and [Rewrite], [Index], [DropPrefix], and
+// [Phases] of several. They work in batches, each a transaction of its own, read
+// and change the next ones while one commits, and hold a few batches in memory
+// whatever the size of the store. An Up that wants to cut its steps itself calls
+// [Tx.Continue].
+//
 // # What holds
 //
 // A migration's writes, the new version and the record in the history commit in
-// one transaction, synced before Up returns. There is no half-applied state: a
-// program that is killed anywhere runs Up again. Several programs may call Up on
-// one store at the same time; each migration is applied once.
+// one transaction, synced before Up returns. If it takes several, each step
+// commits with a record of the progress, the store stays at the version before
+// until the last one, and programs that do not know the migration refuse it
+// meanwhile. There is no half-applied state: a program that is killed anywhere, or
+// whose machine loses its power, runs Up again, and it goes on from the last step.
+// Several programs may call Up on one store at the same time; each migration is
+// applied once.
+//
+// # Waiting
+//
+// A migration logs how far it is every five seconds; Options.Observer is told of
+// each step, with what is done, what is left, and how long that may take. A
+// cancelled context stops within a batch, and the error says how far it came.
 //
 // # Refusals
 //

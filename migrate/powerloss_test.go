@@ -202,11 +202,22 @@ func (d *disk) logs() []string {
 	return names
 }
 
-// read returns a file's bytes, nil if Badger has removed it meanwhile.
+// read returns a file's bytes, nil if Badger, which cuts a file before it removes
+// it, does so meanwhile.
 func (d *disk) read(name string) []byte {
-	data, err := os.ReadFile(filepath.Join(d.dir, name))
+	path := filepath.Join(d.dir, name)
+	data, err := os.ReadFile(path)
+	if err == nil {
+		var now fs.FileInfo
+		if now, err = os.Stat(path); err == nil && now.Size() != int64(len(data)) {
+			return nil
+		}
+	}
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		d.t.Fatal(err)
+	}
+	if err != nil {
+		return nil
 	}
 	return data
 }
@@ -217,7 +228,9 @@ func (d *disk) synced() {
 		if _, known := d.durable[name]; !known && filepath.Ext(name) == ".mem" {
 			d.rotations++
 		}
-		d.durable[name] = d.read(name)
+		if data := d.read(name); data != nil {
+			d.durable[name] = data
+		}
 	}
 }
 

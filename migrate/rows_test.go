@@ -560,3 +560,34 @@ func TestConcurrentBatches(t *testing.T) {
 	}
 	wantEntries(t, rows, entriesOf(t, st, "app/"))
 }
+
+// TestInterruptedWorkIsKept: a run that is interrupted and resumed calls the row
+// function again only for what was in memory, and every other row once.
+func TestInterruptedWorkIsKept(t *testing.T) {
+	const n, rowsOfBatch = 1000, 10
+	for _, batches := range []int{1, 3} {
+		t.Run(fmt.Sprint(batches), func(t *testing.T) {
+			st := narrow{openStore(t), 4 * rowsOfBatch}
+			load(t, st, many("app/", n)...)
+			var calls atomic.Int64
+			fail := true
+			boom := errors.New("boom")
+			o := one(migrate.Each([]byte("app/"), func(_ context.Context, tx *migrate.Tx, e store.Entry) error {
+				calls.Add(1)
+				if fail && string(e.Key) == "app/000509" { // the last of its batch
+					return boom
+				}
+				return tx.Set(e)
+			}))
+			o.Batches = batches
+			if _, err := migrate.Up(t.Context(), st, o); !errors.Is(err, boom) {
+				t.Fatalf("error = %v, want that of the row", err)
+			}
+			fail = false
+			mustRun(t, st, o)
+			if again := calls.Load() - n; again > int64(batches*rowsOfBatch) {
+				t.Errorf("the row function was called %d times more than there are rows, want at most %d batches of %d", again, batches, rowsOfBatch)
+			}
+		})
+	}
+}

@@ -110,8 +110,8 @@ func lastTransaction(ctx context.Context, st store.Store) (n int, err error) {
 // is killed at any moment.
 func TestKill(t *testing.T) {
 	kills := 15
-	if testing.Short() {
-		kills = 5
+	if os.Getenv("KVMIGRATE_SOAK") != "" {
+		kills = 500
 	}
 	self, err := os.Executable()
 	if err != nil {
