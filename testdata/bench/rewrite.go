@@ -1,0 +1,143 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"github.com/dgraph-io/badger/v4"
+
+	"github.com/kvmigrate/kvmigrate/store/badgerstore"
+)
+
+// A way changes every row of the store in dir. It passes what counts for the
+// time to timed: the change, which returns the number of rows.
+type way func(ctx context.Context, dir string, timed func(change func() (int, error)) error) error
+
+var ways = map[string]way{
+	"naive":           withDefaults(naive),
+	"kvmigrate":       opened(badgerstore.Options{}),
+	"kvmigrate, lent": withDefaults(lent),
+}
+
+// rewrite compares the ways, on a machine that has nothing else to do and on one
+// that has no idle core.
+func rewrite(ctx context.Context, b *bench) error {
+	rows := b.pick(1_000_000, 50_000)
+	turn := func(name, what string) contestant[result] {
+		return contestant[result]{name, func() (result, error) { return b.runOverRows(ctx, what, rows) }}
+	}
+	idle, err := alternate(b.pick(5, 2), turn("naive", "naive"), turn("twin", "naive"),
+		turn("kvmigrate", "kvmigrate"), turn("kvmigrate, lent", "kvmigrate, lent"))
+	if err != nil {
+		return err
+	}
+	b.add("naive, rows a second", each(idle["naive"], func(r result) float64 { return float64(rows) / r.Seconds }), unbound)
+	b.add("naive, peak RSS in MiB", each(idle["naive"], peak), unbound)
+	b.add("speed of naive over itself", ratios(each(idle["twin"], seconds), each(idle["naive"], seconds)), unbound)
+	for _, name := range []string{"kvmigrate", "kvmigrate, lent"} {
+		b.add("speed of "+name+", over naive", ratios(each(idle["naive"], seconds), each(idle[name], seconds)), atLeast(1.8))
+		b.add("peak RSS of "+name+", over naive", ratios(each(idle[name], peak), each(idle["naive"], peak)), below(1))
+	}
+
+	return whileBurning(ctx, func() error {
+		busy, err := alternate(b.pick(3, 1), turn("naive", "naive"),
+			turn("kvmigrate", "kvmigrate"), turn("kvmigrate, lent", "kvmigrate, lent"))
+		if err != nil {
+			return err
+		}
+		for _, name := range []string{"kvmigrate", "kvmigrate, lent"} {
+			b.add("no idle core: speed of "+name+", over naive", ratios(each(busy["naive"], seconds), each(busy[name], seconds)), atLeast(1))
+		}
+		return nil
+	})
+}
+
+// growth compares migrations of different sizes.
+func growth(ctx context.Context, b *bench) error {
+	turn := func(rows int) contestant[result] {
+		return contestant[result]{fmt.Sprint(rows), func() (result, error) { return b.runOverRows(ctx, "kvmigrate", rows) }}
+	}
+	large := b.pick(1_000_000, 100_000)
+	small := large / 10
+	times, err := alternate(b.pick(5, 2), turn(small), turn(large))
+	if err != nil {
+		return err
+	}
+	b.add(fmt.Sprintf("time of %d rows over %d", large, small),
+		ratios(each(times[fmt.Sprint(large)], seconds), each(times[fmt.Sprint(small)], seconds)), atMost(12))
+	if !b.soak {
+		return nil
+	}
+	huge := 4 * large
+	peaks, err := alternate(b.pick(2, 1), turn(large), turn(huge))
+	if err != nil {
+		return err
+	}
+	b.add(fmt.Sprintf("peak RSS of %d rows over %d", huge, large),
+		ratios(each(peaks[fmt.Sprint(huge)], peak), each(peaks[fmt.Sprint(large)], peak)), atMost(1.2))
+	return nil
+}
+
+// withDefaults is the way of a program that opens the database as Badger
+// proposes.
+func withDefaults(change func(ctx context.Context, db *badger.DB) (int, error)) way {
+	return func(ctx context.Context, dir string, timed func(func() (int, error)) error) (err error) {
+		db, err := badger.Open(badger.DefaultOptions(dir).WithLogger(nil))
+		if err != nil {
+			return err
+		}
+		defer func() { err = errors.Join(err, db.Close()) }()
+		return timed(func() (int, error) { return change(ctx, db) })
+	}
+}
+
+// naive is the loop that people write. It is neither atomic nor resumable.
+func naive(_ context.Context, db *badger.DB) (n int, err error) {
+	wb := db.NewWriteBatch()
+	defer wb.Cancel()
+	err = db.View(func(txn *badger.Txn) error {
+		it := txn.NewIterator(badger.DefaultIteratorOptions)
+		defer it.Close()
+		for it.Seek(accounts); it.ValidForPrefix(accounts); it.Next() {
+			old, err := it.Item().ValueCopy(nil)
+			if err != nil {
+				return err
+			}
+			changed, err := addLogins(old)
+			if err != nil {
+				return err
+			}
+			if err := wb.Set(it.Item().KeyCopy(nil), changed); err != nil {
+				return err
+			}
+			n++
+		}
+		return nil
+	})
+	if err != nil {
+		return n, err
+	}
+	return n, wb.Flush()
+}
+
+// lent is a migration of a database that the program keeps using.
+func lent(ctx context.Context, db *badger.DB) (int, error) {
+	st, err := badgerstore.New(db)
+	if err != nil {
+		return 0, err
+	}
+	return migrateRows(ctx, st)
+}
+
+// opened is a migration of a store that badgerstore opens, with synced writes.
+func opened(o badgerstore.Options) way {
+	return func(ctx context.Context, dir string, timed func(func() (int, error)) error) (err error) {
+		st, err := badgerstore.Open(ctx, dir, o)
+		if err != nil {
+			return err
+		}
+		defer func() { err = errors.Join(err, st.Close()) }()
+		return timed(func() (int, error) { return migrateRows(ctx, st) })
+	}
+}
