@@ -1,15 +1,15 @@
 package main
 
 import (
-	"bytes"
 	"context"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"io"
 	"os"
 	"os/exec"
 	"runtime"
+	"strings"
+	"sync"
 	"time"
 )
 
@@ -28,12 +28,14 @@ type job struct {
 // A result is what a child measured.
 type result struct {
 	Seconds float64
-	PeakMiB float64
+	PeakMiB float64 // of resident memory
+	OwnMiB  float64 // the same without mapped files, looked at now and then
 	Heap    []liveHeap
 }
 
 func seconds(r result) float64 { return r.Seconds }
 func peak(r result) float64    { return r.PeakMiB }
+func own(r result) float64     { return r.OwnMiB }
 
 // runChild does j in a process of its own.
 func runChild(ctx context.Context, j job) (r result, err error) {
@@ -121,6 +123,7 @@ func spin(stdin io.Reader) error {
 // measureRewrite changes all rows of a store one of the ways. Opening and closing
 // it counts for the memory and not for the time.
 func measureRewrite(ctx context.Context, j job) (r result, err error) {
+	peakOfOwn := watchOwnMemory()
 	err = ways[j.What](ctx, j.Dir, func(change func() (int, error)) error {
 		runtime.GC()
 		start := time.Now()
@@ -134,21 +137,50 @@ func measureRewrite(ctx context.Context, j job) (r result, err error) {
 	if err != nil {
 		return r, err
 	}
-	r.PeakMiB, err = peakMemory()
+	if r.OwnMiB, err = peakOfOwn(); err != nil {
+		return r, err
+	}
+	r.PeakMiB, err = memory("VmHWM")
 	return r, err
 }
 
-// peakMemory returns the most memory that this process had resident, in MiB.
-func peakMemory() (float64, error) {
+// watchOwnMemory looks at the resident memory that is no mapped file, of which the
+// system keeps no peak, until the function that it returns is called.
+func watchOwnMemory() (stop func() (peak float64, err error)) {
+	ended := make(chan struct{})
+	var peak float64
+	var err error
+	var watch sync.WaitGroup
+	watch.Go(func() {
+		for ticks := time.Tick(20 * time.Millisecond); err == nil; {
+			var now float64
+			now, err = memory("RssAnon")
+			peak = max(peak, now)
+			select {
+			case <-ended:
+				return
+			case <-ticks:
+			}
+		}
+	})
+	return func() (float64, error) {
+		close(ended)
+		watch.Wait()
+		return peak, err
+	}
+}
+
+// memory returns a number of this process's status, in MiB.
+func memory(name string) (float64, error) {
 	data, err := os.ReadFile("/proc/self/status")
 	if err != nil {
 		return 0, err
 	}
-	_, line, ok := bytes.Cut(data, []byte("\nVmHWM:"))
+	_, line, ok := strings.Cut(string(data), "\n"+name+":")
 	if !ok {
-		return 0, errors.New("the system does not tell the peak of memory")
+		return 0, fmt.Errorf("the system does not tell %s", name)
 	}
 	var kib float64
-	_, err = fmt.Sscan(string(line), &kib)
+	_, err = fmt.Sscan(line, &kib)
 	return kib / 1024, err
 }

@@ -67,6 +67,8 @@ func install(ctx context.Context, b *bench) error {
 		}
 		b.add(fmt.Sprintf("%d migrations, over the same by hand", size.migrations), ratios(times["kvmigrate"], times["by hand"]), atMost(1.05))
 		b.add(fmt.Sprintf("%d by hand, over themselves", size.migrations), ratios(times["twin"], times["by hand"]), unbound)
+		b.add(fmt.Sprintf("%d by hand, each in ms", size.migrations),
+			each(times["by hand"], func(s float64) float64 { return s * 1000 / float64(size.migrations) }), unbound)
 	}
 	return nil
 }

@@ -65,7 +65,7 @@ func measure(ctx context.Context, w io.Writer, chosen []string, quick, soak bool
 			return fmt.Errorf("%s: %w", s.name, err)
 		}
 	}
-	return print(w, b.figures)
+	return printTable(w, b.figures)
 }
 
 // A scenario measures some figures.

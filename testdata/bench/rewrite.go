@@ -66,27 +66,30 @@ func rewrite(ctx context.Context, b *bench) error {
 
 // growth compares migrations of different sizes.
 func growth(ctx context.Context, b *bench) error {
-	turn := func(rows int) contestant[result] {
-		return contestant[result]{fmt.Sprint(rows), func() (result, error) { return b.runOverRows(ctx, "kvmigrate", rows) }}
+	turn := func(what string, rows int) contestant[result] {
+		return contestant[result]{fmt.Sprint(rows), func() (result, error) { return b.runOverRows(ctx, what, rows) }}
 	}
 	large := b.pick(1_000_000, 100_000)
-	small := large / 10
-	times, err := alternate(b.pick(5, 2), turn(small), turn(large))
+	small, huge := large/10, large*4
+	measured, err := alternate(b.pick(5, 2), turn("kvmigrate", small), turn("kvmigrate", large))
 	if err != nil {
 		return err
 	}
-	b.add(fmt.Sprintf("time of %d rows over %d", large, small),
-		ratios(each(times[fmt.Sprint(large)], seconds), each(times[fmt.Sprint(small)], seconds)), atMost(12))
+	over := func(large, small int, get func(result) float64) []float64 {
+		return ratios(each(measured[fmt.Sprint(large)], get), each(measured[fmt.Sprint(small)], get))
+	}
+	b.add(fmt.Sprintf("time of %d rows over %d", large, small), over(large, small, seconds), atMost(12))
 	if !b.soak {
 		return nil
 	}
-	huge := 4 * large
-	peaks, err := alternate(b.pick(2, 1), turn(large), turn(huge))
-	if err != nil {
-		return err
+	for _, what := range []string{"kvmigrate", "kvmigrate, tuned"} {
+		measured, err = alternate(b.pick(3, 1), turn(what, large), turn(what, huge))
+		if err != nil {
+			return err
+		}
+		b.add(fmt.Sprintf("%s: peak RSS of %d rows over %d", what, huge, large), over(huge, large, peak), atMost(1.2))
+		b.add(what+": the same without mapped files", over(huge, large, own), atMost(1.2))
 	}
-	b.add(fmt.Sprintf("peak RSS of %d rows over %d", huge, large),
-		ratios(each(peaks[fmt.Sprint(huge)], peak), each(peaks[fmt.Sprint(large)], peak)), atMost(1.2))
 	return nil
 }
 

@@ -54,7 +54,7 @@ func (b bound) String() string {
 	return b.sense + " " + strconv.FormatFloat(b.limit, 'g', -1, 64)
 }
 
-func print(w io.Writer, figures []figure) error {
+func printTable(w io.Writer, figures []figure) error {
 	t := tabwriter.NewWriter(w, 0, 8, 2, ' ', 0)
 	fmt.Fprintln(t, "SCENARIO\tFIGURE\tMIN\tMEDIAN\tMAX\tBOUND\t")
 	for _, f := range figures {
