@@ -1,18 +1,22 @@
 # make demo   the main job on a store in a temporary directory
 # make test   all tests
+# make bench  what docs/performance.md holds it to, measured; BENCH=-quick for a try
 # make check  everything that must hold before a commit
 # make soak   the kills and power losses of make test, by the hundreds
 
 # The race detector needs a C compiler; make check insists on it.
 RACE := $(if $(filter 1,$(shell go env CGO_ENABLED)),-race)
 
-.PHONY: demo test check soak lint tidy generated
+.PHONY: demo test bench check soak lint tidy generated
 
 demo:
 	@go run ./testdata/demo
 
 test:
 	go test $(RACE) ./...
+
+bench:
+	@go run ./testdata/bench $(BENCH)
 
 check: lint tidy generated
 	go test -race ./...
@@ -22,8 +26,8 @@ soak:
 
 lint:
 	@test -z "$$(gofmt -l store migrate migrations systables testdata)" || { gofmt -l store migrate migrations systables testdata; exit 1; }
-	go vet ./... ./testdata/demo
-	go tool -modfile=.ci/tools/go.mod golangci-lint run ./... ./testdata/demo
+	go vet ./... ./testdata/demo ./testdata/bench
+	go tool -modfile=.ci/tools/go.mod golangci-lint run ./... ./testdata/demo ./testdata/bench
 
 tidy:
 	go mod tidy -diff

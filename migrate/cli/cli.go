@@ -231,7 +231,11 @@ func openBadger(ctx context.Context, dir string, mustExist bool, log *slog.Logge
 	if scheme, _, ok := strings.Cut(dir, "://"); ok {
 		return nil, usage(fmt.Errorf("--store knows no %s: it takes the path of a Badger directory", scheme))
 	}
-	st, err := badgerstore.Open(ctx, dir, badgerstore.Options{MustExist: mustExist, Logger: log})
+	o := badgerstore.Options{MustExist: mustExist, Logger: log}
+	if !mustExist { // it is up, and closes the store when it is done
+		o.Configure = badgerstore.ForMigration
+	}
+	st, err := badgerstore.Open(ctx, dir, o)
 	if err != nil {
 		return nil, err
 	}
