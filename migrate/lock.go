@@ -16,17 +16,21 @@ type lockRecord struct {
 	Program string `cbor:"program"`
 }
 
-// makeLock makes up what the lock holds while this run is the one to commit.
-func (u *run) makeLock() (err error) {
+// newLock makes up what the lock holds while this run is the one to commit.
+func (u *run) newLock() ([]byte, error) {
 	token := make([]byte, 16)
 	_, _ = rand.Read(token) // never fails
-	u.lock, err = value.Marshal(lockRecord{Token: token, Program: u.programName()})
-	return err
+	return value.Marshal(lockRecord{Token: token, Program: u.programName()})
 }
 
 // takeLock makes this run the one to commit. A transaction of another run that
 // is still open has read the lock and can no longer commit.
-func (u *run) takeLock(txn store.Txn) error {
+func (u *run) takeLock(txn store.Txn) (err error) {
+	if u.lock == nil {
+		if u.lock, err = u.newLock(); err != nil {
+			return err
+		}
+	}
 	e, err := txn.Get(u.keys.lock)
 	if err != nil && !errors.Is(err, store.ErrNotFound) {
 		return err

@@ -5,6 +5,7 @@ import (
 	"context"
 	"fmt"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/kvmigrate/kvmigrate/store"
@@ -117,32 +118,55 @@ func newMeter(r *Runner, m Migration, p *Progress) *meter {
 	return t
 }
 
-// start reports the start and begins the heartbeat. The function that it returns
-// ends everything in the background.
+// start reports the start. The context that it returns is the migration's, and
+// stop ends everything in the background.
 func (t *meter) start(ctx context.Context) (ctxOfRun context.Context, stop func()) {
 	t.tell(Started, nil)
 	ctx, cancel := context.WithCancel(ctx)
-	if t.heartbeat > 0 {
-		t.background.Go(func() { t.beat(ctx) })
-	}
 	return ctx, func() {
 		cancel()
 		t.background.Wait()
 	}
 }
 
-// beat logs how far the migration is, so that nobody waits in silence.
-func (t *meter) beat(ctx context.Context) {
-	ticker := time.NewTicker(t.heartbeat)
-	defer ticker.Stop()
-	for {
-		select {
-		case <-ctx.Done():
+// A heart logs how far the migration is that runs now, so that nobody waits in
+// silence. One heart serves all migrations of a run: many of them are shorter than
+// it takes to start one.
+type heart struct {
+	meter atomic.Pointer[meter]
+	stop  context.CancelFunc
+	done  chan struct{}
+}
+
+// newHeart returns a heart that beats until stopped.
+func (r *Runner) newHeart(ctx context.Context) *heart {
+	ctx, cancel := context.WithCancel(ctx)
+	h := &heart{stop: cancel, done: make(chan struct{})}
+	go func() {
+		defer close(h.done)
+		if r.heartbeat < 0 {
 			return
-		case <-ticker.C:
-			t.log.InfoContext(ctx, "still migrating "+t.measure(time.Now()).String())
 		}
-	}
+		ticker := time.NewTicker(r.heartbeat)
+		defer ticker.Stop()
+		for {
+			select {
+			case <-ctx.Done():
+				return
+			case now := <-ticker.C:
+				if t := h.meter.Load(); t != nil {
+					r.log.InfoContext(ctx, "still migrating "+t.measure(now).String())
+				}
+			}
+		}
+	}()
+	return h
+}
+
+// end stops the heart and waits for it.
+func (h *heart) end() {
+	h.stop()
+	<-h.done
 }
 
 // committed reports a step.

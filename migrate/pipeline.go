@@ -137,6 +137,7 @@ func (b *pipelined) work(ctx context.Context, cancel func()) {
 	case err != nil:
 		out = outcome{err: tx.blame(err)}
 	default:
+		out.tx.txn = nil
 		b.meter.committed(out)
 	}
 }

@@ -16,16 +16,15 @@ var errOvertaken = errors.New("applied by another runner")
 
 // apply runs one migration, which goes on from p if it was interrupted. It
 // returns nil and no error if another runner already had.
-func (r *Runner) apply(ctx context.Context, m Migration, p *Progress) (*Applied, error) {
+func (r *Runner) apply(ctx context.Context, m Migration, p *Progress, h *heart) (*Applied, error) {
 	r.log.InfoContext(ctx, fmt.Sprintf("migrating v%d -> v%d: %s", m.Version-1, m.Version, m.describe()))
 	// What the new version vouches for must be durable before it is.
 	if err := r.store.Sync(ctx); err != nil {
 		return nil, r.failed(m, nil, err)
 	}
 	u := &run{Runner: r, m: m, started: r.clock(), meter: newMeter(r, m, p)}
-	if err := u.makeLock(); err != nil {
-		return nil, r.failed(m, nil, err)
-	}
+	h.meter.Store(u.meter)
+	defer h.meter.Store(nil)
 	stepping, stop := u.meter.start(ctx)
 	done := u.steps(stepping)
 	stop()
@@ -50,7 +49,7 @@ type run struct {
 	*Runner
 	m       Migration
 	started time.Time
-	lock    []byte // what the schema's lock holds while this run is the one to commit
+	lock    []byte // what the schema's lock holds while this run is the one to commit; nil until it takes it
 	meter   *meter
 }
 
@@ -116,6 +115,7 @@ func (u *run) step(ctx context.Context, limit int) (out outcome) {
 	if err != nil {
 		return outcome{err: tx.blame(err)}
 	}
+	out.tx.txn = nil // what it holds is in the store
 	u.meter.committed(out)
 	return out
 }

@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"runtime/debug"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -165,12 +166,14 @@ func (r *Runner) UpTo(ctx context.Context, target uint32) (Report, error) {
 	if found.progress != nil {
 		r.log.InfoContext(ctx, fmt.Sprintf("resuming an interrupted migration: %v", found.progress))
 	}
+	heart := r.newHeart(ctx)
+	defer heart.end()
 	for i, m := range plan.Pending {
 		under := found.progress
 		if i > 0 {
 			under = nil
 		}
-		applied, err := r.apply(ctx, m, under)
+		applied, err := r.apply(ctx, m, under, heart)
 		if err != nil {
 			return report, err
 		}
@@ -203,12 +206,18 @@ func (r *Runner) programName() string {
 	if r.program != "" {
 		return r.program
 	}
+	return mainModule()
+}
+
+// mainModule is the main module and its version. Reading it takes longer than a
+// small migration may.
+var mainModule = sync.OnceValue(func() string {
 	info, ok := debug.ReadBuildInfo()
 	if !ok {
 		return "unknown"
 	}
 	return strings.TrimSpace(info.Main.Path + " " + info.Main.Version)
-}
+})
 
 // fingerprint returns the fingerprint of the ladder up to version, which must be
 // one of the registry's.

@@ -320,12 +320,12 @@ func (t *txn) cost(e store.Entry) int {
 // copy returns a copy of b that lives as long as the transaction: Badger keeps
 // the slices it is given.
 func (t *txn) copy(b []byte) []byte {
-	const chunk = 32 << 10
-	if len(b) > chunk/4 {
+	const least, most = 512, 32 << 10
+	if len(b) > most/4 {
 		return bytes.Clone(b)
 	}
 	if len(b) > cap(t.arena)-len(t.arena) {
-		t.arena = make([]byte, 0, chunk)
+		t.arena = make([]byte, 0, min(most, max(least, 4*len(b), 4*cap(t.arena))))
 	}
 	n := len(t.arena)
 	t.arena = append(t.arena, b...)
