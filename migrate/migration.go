@@ -2,7 +2,7 @@ package migrate
 
 import (
 	"context"
-	"fmt"
+	"strconv"
 )
 
 // A Migration takes a schema from version Version-1 to Version.
@@ -35,7 +35,17 @@ type UpFunc func(ctx context.Context, tx *Tx) error
 
 // ID returns the migration's number and name as its file has them, for example
 // "v0002_add_system_metrics".
-func (m Migration) ID() string { return fmt.Sprintf("v%04d_%s", m.Version, m.Name) }
+func (m Migration) ID() string { return string(m.appendID(nil)) }
+
+// appendID appends the ID to b.
+func (m Migration) appendID(b []byte) []byte {
+	b = append(b, 'v')
+	for limit := uint32(1000); limit > 1 && m.Version < limit; limit /= 10 {
+		b = append(b, '0')
+	}
+	b = strconv.AppendUint(b, uint64(m.Version), 10)
+	return append(append(b, '_'), m.Name...)
+}
 
 // describe returns what the log says about m.
 func (m Migration) describe() string {

@@ -191,8 +191,9 @@ func faults(sorted []entry) error {
 		if e.file == "" {
 			continue
 		}
-		if want := e.ID() + ".go"; e.file != want {
-			report("migration %s is registered in %s: want %s", e.ID(), e.file, want)
+		var room [2 * maxNameLen]byte // a string for each would cost more than all else
+		if want := append(e.appendID(room[:0]), ".go"...); e.file != string(want) {
+			report("migration %s is registered in %s: want %s", e.ID(), e.file, string(want))
 		}
 	}
 	return faults.ErrorOrNil()
