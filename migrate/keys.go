@@ -14,6 +14,7 @@ type keys struct {
 	history  string // followed by the version in ten digits
 	progress []byte
 	lock     []byte
+	trail    string // followed by the number of the step in ten digits
 	table    []byte // prefix of the table definitions
 	reserved string // prefix of what only the runner writes
 }
@@ -24,6 +25,7 @@ func newKeys(schema string) keys {
 		history:  schema + ":schema_history:",
 		progress: []byte(schema + ":schema_progress"),
 		lock:     []byte(schema + ":schema_lock"),
+		trail:    schema + ":schema_trail:",
 		table:    []byte(schema + ":table:"),
 		reserved: schema + ":schema_",
 	}
@@ -31,6 +33,10 @@ func newKeys(schema string) keys {
 
 func (k keys) historyOf(version uint32) []byte {
 	return fmt.Appendf(nil, "%s%010d", k.history, version)
+}
+
+func (k keys) markOf(step uint64) []byte {
+	return fmt.Appendf(nil, "%s%010d", k.trail, step)
 }
 
 // checkSchema reports why name cannot name a schema: it ends at the first ':'

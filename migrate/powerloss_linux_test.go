@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"math/rand/v2"
 	"os"
 	"os/exec"
@@ -45,7 +46,7 @@ func TestPowerLossOnDisk(t *testing.T) {
 	t.Logf("seed %d", seed)
 	random := rand.New(rand.NewPCG(seed, 0))
 	configure := lossOptions(2048, false)
-	want := lossRun(t, configure, t.TempDir(), nil)
+	want := lossRun(t, configure, t.TempDir(), nil, slog.DiscardHandler)
 	lost := 0
 	for round := range rounds {
 		command(t, "truncate", "--size=256M", image)
@@ -58,7 +59,7 @@ func TestPowerLossOnDisk(t *testing.T) {
 		}
 		command(t, "umount", mount)
 		command(t, "mount", "-o", "loop", image, mount)
-		if got := lossRun(t, configure, dir, nil); got != want {
+		if got := lossRun(t, configure, dir, nil, slog.DiscardHandler); got != want {
 			t.Errorf("store after power loss %d and a second run:\n%s", round, firstDifference(want, got))
 		}
 		command(t, "umount", mount)

@@ -26,8 +26,9 @@ type Progress struct {
 
 	fingerprint string
 	cursor      []byte
-	rows        int  // the most entries in the next batch, 0 for the usual
-	unstored    bool // whether the store has no version yet
+	rows        int    // the most entries in the next batch, 0 for the usual
+	until       []byte // the last key of the next batch, nil if there is no such bound
+	unstored    bool   // whether the store has no version yet
 }
 
 // progressRecord is the encoding of Progress.

@@ -40,7 +40,7 @@ type RowFunc func(ctx context.Context, tx *Tx, e store.Entry) error
 // entries to such keys, move them out of the prefix in one of [Phases] and back
 // in the next.
 func Each(prefix []byte, fn RowFunc) UpFunc {
-	return (&rows{prefix: bytes.Clone(prefix), fn: fn}).up
+	return (&visit{prefix: bytes.Clone(prefix), fn: fn}).up
 }
 
 // Rewrite returns an Up that replaces the value of every entry whose key starts
@@ -70,7 +70,7 @@ func DropPrefix(prefix []byte) UpFunc {
 			return errors.New("DropPrefix of an empty prefix would delete the store")
 		}
 	}
-	return (&rows{prefix: bytes.Clone(prefix), keysOnly: true, fn: func(_ context.Context, tx *Tx, e store.Entry) error {
+	return (&visit{prefix: bytes.Clone(prefix), keysOnly: true, again: true, fn: func(_ context.Context, tx *Tx, e store.Entry) error {
 		return tx.Delete(e.Key)
 	}}).up
 }
@@ -87,7 +87,7 @@ func DropPrefix(prefix []byte) UpFunc {
 // the row's id. An entry that is there already with the same value stays, so that
 // an index can be built again.
 func Index(rows, index store.Partition, entry func(id, row []byte) (key, value []byte, err error)) UpFunc {
-	return Each(rows.Prefix(), func(_ context.Context, tx *Tx, row store.Entry) error {
+	return (&visit{prefix: rows.Prefix(), again: true, fn: func(_ context.Context, tx *Tx, row store.Entry) error {
 		id, _ := rows.Cut(row.Key)
 		key, value, err := entry(id, row.Value)
 		if err != nil || key == nil {
@@ -106,7 +106,7 @@ func Index(rows, index store.Partition, entry func(id, row []byte) (key, value [
 			return tx.Set(e)
 		}
 		return nil
-	})
+	}}).up
 }
 
 // Phases returns an Up that runs ups one after the other, each from its first
@@ -139,16 +139,17 @@ func Serial(up UpFunc) UpFunc {
 	}
 }
 
-// rows are a builder's request to the runner: to make of the step a batch of the
+// A visit is a builder's request to the runner: to make of the step a batch of the
 // entries with prefix, and to call fn for each.
-type rows struct {
+type visit struct {
 	prefix   []byte
 	keysOnly bool
+	again    bool // whether fn may be called for a batch again after later ones
 	fn       RowFunc
 }
 
 // up is the UpFunc of a builder: it makes the request.
-func (w *rows) up(_ context.Context, tx *Tx) error {
+func (w *visit) up(_ context.Context, tx *Tx) error {
 	switch {
 	case w.fn == nil:
 		return errors.New("the function for its rows is nil")
@@ -236,6 +237,9 @@ func (tx *Tx) readRows(p Progress, limit int) error {
 	for e, err := range tx.txn.Scan(scan) {
 		if err != nil {
 			return err
+		}
+		if p.until != nil && bytes.Compare(e.Key, p.until) > 0 {
+			break
 		}
 		if bytes.HasPrefix(e.Key, tx.reserved) {
 			continue

@@ -49,6 +49,7 @@ type run struct {
 	*Runner
 	m       Migration
 	started time.Time
+	trail   trail
 	lock    []byte // what the schema's lock holds while this run is the one to commit; nil until it takes it
 	meter   *meter
 }
@@ -67,6 +68,9 @@ type outcome struct {
 // also makes this run the one that holds the lock, and after a batch of rows as
 // many at a time as the author and the options allow.
 func (u *run) steps(ctx context.Context) outcome {
+	if err := u.mend(ctx); err != nil {
+		return outcome{err: err}
+	}
 	var last outcome
 	var limit int // of rows in the next step, 0 if it has no other than usual
 	for {
@@ -101,6 +105,7 @@ func (u *run) step(ctx context.Context, limit int) (out outcome) {
 	}
 	var tx *Tx
 	err := store.Update(ctx, u.store, func(txn store.Txn) error {
+		u.trail.known = false // another run may have gone on, or an attempt failed
 		at, err := u.position(txn)
 		if err != nil {
 			return err
@@ -181,11 +186,8 @@ func (u *run) conclude(ctx context.Context, txn store.Txn, at Progress, tx *Tx) 
 		next, goesOn = next.nextPhase(), true
 	}
 	out.progress = &next
-	if at.Transactions > 0 {
-		// The step vouches for those before it.
-		if err := u.store.Sync(ctx); err != nil {
-			return outcome{}, err
-		}
+	if err := u.leave(ctx, txn, at, tx, goesOn && next.Phase == at.Phase, next.cursor); err != nil {
+		return outcome{}, err
 	}
 	if goesOn {
 		return out, u.checkpoint(txn, next, at.unstored)

@@ -27,10 +27,12 @@ type Tx struct {
 	phase, phases int  // the phase of this step, from 1, and their number, 0 if the Up has none
 	serial        bool // whether batches must not overlap
 
-	rows    *rows  // what a builder asked for, nil if the Up did its work itself
+	rows    *visit // what a builder asked for, nil if the Up did its work itself
 	batch   *batch // the entries of this step
 	row     []byte // the key of the one that is being visited
 	scratch []byte
+
+	strayed bool // whether a row function read anything, or wrote a key other than its row's
 
 	failed           error // the first write that was refused here
 	written, deleted uint64
@@ -64,10 +66,16 @@ func (tx *Tx) Continue(cursor []byte) {
 func (tx *Tx) Limits() store.Limits { return tx.limits }
 
 // Get implements [store.Reader].
-func (tx *Tx) Get(key []byte) (store.Entry, error) { return tx.txn.Get(key) }
+func (tx *Tx) Get(key []byte) (store.Entry, error) {
+	tx.strayed = true
+	return tx.txn.Get(key)
+}
 
 // Scan implements [store.Reader].
-func (tx *Tx) Scan(s store.Scan) iter.Seq2[store.Entry, error] { return tx.txn.Scan(s) }
+func (tx *Tx) Scan(s store.Scan) iter.Seq2[store.Entry, error] {
+	tx.strayed = true
+	return tx.txn.Scan(s)
+}
 
 // Set implements [store.Txn]. It also refuses the schema's own keys
 // ([ErrReservedKey]), a value that a power loss could empty ([ErrTornValue]), and
@@ -112,6 +120,7 @@ func (tx *Tx) guard(op string, key []byte, size int) error {
 	if tx.failed != nil {
 		return tx.failed
 	}
+	tx.strayed = tx.strayed || !bytes.Equal(key, tx.row)
 	switch {
 	case bytes.HasPrefix(key, tx.reserved):
 		tx.failed = &store.Error{Op: op, Key: bytes.Clone(key), Err: ErrReservedKey}
@@ -122,6 +131,11 @@ func (tx *Tx) guard(op string, key []byte, size int) error {
 	}
 	return tx.failed
 }
+
+// repeatable reports whether the batch of this step can be made again after later
+// ones are, to the same effect: it depends on its rows alone and changes nothing
+// else, or its builder knows that what else it does makes no difference.
+func (tx *Tx) repeatable() bool { return tx.rows.again || !tx.strayed && !tx.serial }
 
 // call runs fn and turns a panic into an error.
 func call(fn func() error) (err error) {

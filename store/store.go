@@ -161,6 +161,11 @@ type Limits struct {
 	// [ErrTxnTooBig].
 	KeyBytes, ValueBytes int
 
+	// Volatile says that a commit is not durable until the next Sync: a power
+	// failure can take any of those since the last one, each as a whole, and
+	// leave later ones.
+	Volatile bool
+
 	// TornValueBytes, if not 0, is the length from which on a value can come
 	// back empty when the power fails before the next Sync, although its
 	// transaction is otherwise there. A transaction that vouches for data

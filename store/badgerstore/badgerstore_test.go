@@ -258,6 +258,7 @@ func TestLimits(t *testing.T) {
 			want := store.Limits{
 				TxnEntries: test.entries, TxnBytes: test.bytes, EntryOverhead: 24,
 				KeyBytes: 65000, ValueBytes: test.valueBytes, TornValueBytes: test.tornValueBytes,
+				Volatile: test.tornValueBytes > 0,
 			}
 			st := lend(t, openBadger(t, test.opts))
 			if diff := cmp.Diff(want, st.Limits()); diff != "" {
