@@ -79,11 +79,19 @@ func TestCrashes(t *testing.T) {
 	mustRun(t, narrow{undisturbed, 24}, crashOptions(1))
 	want := contents(t, undisturbed)
 
-	for _, batches := range []int{1, 3} {
+	for _, tt := range []struct {
+		name    string
+		batches int
+		limit   func(store.Store) store.Store
+	}{
+		{"one batch", 1, func(st store.Store) store.Store { return narrow{st, 24} }},
+		{"three batches", 3, func(st store.Store) store.Store { return narrow{st, 24} }},
+		{"volatile", 3, func(st store.Store) store.Store { return volatile{narrow{st, 24}} }},
+	} {
 		for _, fault := range storetest.Faults {
-			t.Run(fmt.Sprintf("%d/%v", batches, fault), func(t *testing.T) {
+			t.Run(fmt.Sprintf("%s/%v", tt.name, fault), func(t *testing.T) {
 				faults := 0
-				for crash(t, fault, faults+1, crashOptions(batches), want) {
+				for crash(t, tt.limit, fault, faults+1, crashOptions(tt.batches), want) {
 					faults++
 				}
 				if faults < 400 {
@@ -96,11 +104,11 @@ func TestCrashes(t *testing.T) {
 
 // crash fails operation number at of a run and compares what a second run
 // leaves. It returns false if the first run has fewer operations.
-func crash(t *testing.T, fault storetest.Fault, at int, o migrate.Options, want string) bool {
+func crash(t *testing.T, limit func(store.Store) store.Store, fault storetest.Fault, at int, o migrate.Options, want string) bool {
 	st, closeStore := inMemory(t)
 	defer closeStore()
 	load(t, st, many("app/", crashRows)...)
-	faulty := storetest.Fail(narrow{st, 24}, at, fault)
+	faulty := storetest.Fail(limit(st), at, fault)
 	_, err := migrate.Up(t.Context(), faulty, o)
 	if faulty.Operations() < at {
 		if err != nil {
@@ -111,7 +119,7 @@ func crash(t *testing.T, fault storetest.Fault, at int, o migrate.Options, want 
 	if !errors.Is(err, storetest.ErrFault) {
 		t.Errorf("fault at operation %d: error = %v, want the fault", at, err)
 	}
-	if _, err := migrate.Up(t.Context(), narrow{st, 24}, o); err != nil {
+	if _, err := migrate.Up(t.Context(), limit(st), o); err != nil {
 		t.Fatalf("run after a fault at operation %d: %v", at, err)
 	}
 	if got := contents(t, st); got != want {

@@ -5,10 +5,10 @@ import (
 	"sync"
 )
 
-// gcPercent is the garbage collector's setting while batches run. They make
-// garbage faster than the heap that survives would justify, most of it in the
-// store below: at the usual 100 the process holds twice the memory for hardly
-// any speed (docs/performance.md).
+// gcPercent is the garbage collector's setting while batches run. What they make
+// is garbage at once, and nearly all of the memory is the engine's: at Go's 100
+// the process would hold a third more of it for hardly any speed
+// (docs/performance.md).
 const gcPercent = 25
 
 // collector counts the runs that have asked for less garbage, because the setting
@@ -20,8 +20,8 @@ var collector struct {
 }
 
 // saveMemory makes the garbage collector run more often until the function that
-// it returns is called. A program that turned the collector off or made it run more often still
-// keeps its setting.
+// it returns is called. A program that turned the collector off, or made it run
+// more often still, keeps its setting.
 func saveMemory() (restore func()) {
 	collector.Lock()
 	defer collector.Unlock()

@@ -26,7 +26,13 @@ func (r *Runner) apply(ctx context.Context, m Migration, p *Progress, h *heart) 
 	h.meter.Store(u.meter)
 	defer h.meter.Store(nil)
 	stepping, stop := u.meter.start(ctx)
-	done := u.steps(stepping)
+	var done outcome
+	if p != nil {
+		done.err = u.mend(stepping)
+	}
+	if done.err == nil {
+		done = u.steps(stepping)
+	}
 	stop()
 	switch {
 	case errors.Is(done.err, errOvertaken):
@@ -68,9 +74,6 @@ type outcome struct {
 // also makes this run the one that holds the lock, and after a batch of rows as
 // many at a time as the author and the options allow.
 func (u *run) steps(ctx context.Context) outcome {
-	if err := u.mend(ctx); err != nil {
-		return outcome{err: err}
-	}
 	var last outcome
 	var limit int // of rows in the next step, 0 if it has no other than usual
 	for {

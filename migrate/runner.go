@@ -147,16 +147,16 @@ func (r *Runner) UpTo(ctx context.Context, target uint32) (Report, error) {
 		r.logRefusal(ctx, err)
 		return report, err
 	}
-	plan, err := r.registry.Plan(r.schema, found.version, target)
-	if err != nil {
-		r.logRefusal(ctx, err)
-		return report, err
-	}
-	if len(plan.Pending) == 0 {
+	if found.version == target {
 		if r.log.Enabled(ctx, slog.LevelDebug) {
 			r.log.DebugContext(ctx, fmt.Sprintf("%s schema version v%d up-to-date", r.schema, found.version))
 		}
 		return report, nil
+	}
+	plan, err := r.registry.Plan(r.schema, found.version, target)
+	if err != nil {
+		r.logRefusal(ctx, err)
+		return report, err
 	}
 	if found.stored {
 		r.log.InfoContext(ctx, fmt.Sprintf("%s schema upgrade detected: v%d -> v%d", r.schema, plan.From, plan.To))

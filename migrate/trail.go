@@ -11,7 +11,7 @@ import (
 )
 
 // trailLength is how many steps a volatile store may have beyond the last Sync.
-const trailLength = 64
+const trailLength = 256
 
 // A trail makes up for the syncs between steps in a store whose commits are
 // volatile. A power loss there can take any step since the last Sync and leave a
@@ -112,20 +112,18 @@ func (u *run) readTrail(s store.Reader) ([]mark, error) {
 }
 
 // mend makes the steps again that a power loss took out of the middle of an
-// interrupted migration.
+// interrupted migration. It looks at the trail also if the store is no longer
+// volatile: it may have been when the steps were made.
 func (u *run) mend(ctx context.Context) error {
-	if !u.store.Limits().Volatile {
-		return nil
-	}
 	limit := 0
 	for told := false; ; {
 		var overflow *overflowError
-		whole, err := u.mendOnce(ctx, limit)
+		gap, err := u.mendOnce(ctx, limit)
 		switch {
 		case errors.As(err, &overflow):
 			limit = overflow.rows / 2
 			continue
-		case err != nil || whole:
+		case err != nil || !gap:
 			return err
 		case !told:
 			told = true
@@ -135,21 +133,28 @@ func (u *run) mend(ctx context.Context) error {
 	}
 }
 
-// mendOnce makes one batch of the first that are missing. It reports whether
-// none is.
-func (u *run) mendOnce(ctx context.Context, limit int) (whole bool, err error) {
+// mendOnce makes one batch of the first steps that are missing. It reports
+// whether there were any. A trail without gaps that nobody needs any more it
+// erases.
+func (u *run) mendOnce(ctx context.Context, limit int) (gap bool, err error) {
 	var tx *Tx
 	err = store.Update(ctx, u.store, func(txn store.Txn) error {
 		marks, err := u.readTrail(txn)
-		if err != nil {
+		if err != nil || len(marks) == 0 {
 			return err
 		}
 		i := 0
 		for i+1 < len(marks) && bytes.Equal(marks[i].To, marks[i+1].From) {
 			i++
 		}
-		if whole = i+1 >= len(marks); whole {
-			return nil
+		if gap = i+1 < len(marks); !gap {
+			if u.store.Limits().Volatile {
+				return nil
+			}
+			if err := u.store.Sync(ctx); err != nil {
+				return err
+			}
+			return u.eraseTrail(txn, marks)
 		}
 		at, err := u.position(txn)
 		if err != nil {
@@ -172,5 +177,14 @@ func (u *run) mendOnce(ctx context.Context, limit int) (whole bool, err error) {
 		}
 		return u.setMark(txn, marks[i])
 	})
-	return whole, tx.blame(err)
+	return gap, tx.blame(err)
+}
+
+func (u *run) eraseTrail(txn store.Txn, marks []mark) error {
+	for _, m := range marks {
+		if err := txn.Delete(u.keys.markOf(m.step)); err != nil {
+			return err
+		}
+	}
+	return nil
 }

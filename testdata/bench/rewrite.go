@@ -20,10 +20,14 @@ var ways = map[string]way{
 	"kvmigrate":        opened(badgerstore.Options{}),
 	"kvmigrate, lent":  withDefaults(lent),
 	"kvmigrate, tuned": opened(badgerstore.Options{Configure: badgerstore.ForMigration}),
+
+	"kvmigrate, lent and tuned": func(ctx context.Context, dir string, timed func(func() (int, error)) error) error {
+		return withOptions(ctx, badgerstore.ForMigration(badger.DefaultOptions(dir)), timed, lent)
+	},
 }
 
 // judged are the ways that are held to a bound.
-var judged = []string{"kvmigrate", "kvmigrate, tuned", "kvmigrate, lent"}
+var judged = []string{"kvmigrate", "kvmigrate, tuned", "kvmigrate, lent", "kvmigrate, lent and tuned"}
 
 // rewrite compares the ways, on a machine that has nothing else to do and on one
 // that has no idle core.
@@ -66,29 +70,30 @@ func rewrite(ctx context.Context, b *bench) error {
 
 // growth compares migrations of different sizes.
 func growth(ctx context.Context, b *bench) error {
-	turn := func(what string, rows int) contestant[result] {
-		return contestant[result]{fmt.Sprint(rows), func() (result, error) { return b.runOverRows(ctx, what, rows) }}
-	}
 	large := b.pick(1_000_000, 100_000)
 	small, huge := large/10, large*4
-	measured, err := alternate(b.pick(5, 2), turn("kvmigrate", small), turn("kvmigrate", large))
-	if err != nil {
-		return err
-	}
-	over := func(large, small int, get func(result) float64) []float64 {
-		return ratios(each(measured[fmt.Sprint(large)], get), each(measured[fmt.Sprint(small)], get))
-	}
-	b.add(fmt.Sprintf("time of %d rows over %d", large, small), over(large, small, seconds), atMost(12))
-	if !b.soak {
-		return nil
-	}
-	for _, what := range []string{"kvmigrate", "kvmigrate, tuned"} {
-		measured, err = alternate(b.pick(3, 1), turn(what, large), turn(what, huge))
+	for _, what := range judged {
+		sizes := []int{small, large}
+		rounds := b.pick(5, 2)
+		if b.soak {
+			sizes, rounds = append(sizes, huge), b.pick(3, 1)
+		}
+		var turns []contestant[result]
+		for _, rows := range sizes {
+			turns = append(turns, contestant[result]{fmt.Sprint(rows), func() (result, error) { return b.runOverRows(ctx, what, rows) }})
+		}
+		measured, err := alternate(rounds, turns...)
 		if err != nil {
 			return err
 		}
-		b.add(fmt.Sprintf("%s: peak RSS of %d rows over %d", what, huge, large), over(huge, large, peak), atMost(1.2))
-		b.add(what+": the same without mapped files", over(huge, large, own), atMost(1.2))
+		over := func(large, small int, get func(result) float64) []float64 {
+			return ratios(each(measured[fmt.Sprint(large)], get), each(measured[fmt.Sprint(small)], get))
+		}
+		b.add(fmt.Sprintf("%s: time of %d rows over %d", what, large, small), over(large, small, seconds), atMost(12))
+		if b.soak {
+			b.add(fmt.Sprintf("%s: peak RSS of %d rows over %d", what, huge, large), over(huge, large, peak), atMost(1.2))
+			b.add(what+": the same without mapped files", over(huge, large, own), atMost(1.2))
+		}
 	}
 	return nil
 }
@@ -96,14 +101,18 @@ func growth(ctx context.Context, b *bench) error {
 // withDefaults is the way of a program that opens the database as Badger
 // proposes.
 func withDefaults(change func(ctx context.Context, db *badger.DB) (int, error)) way {
-	return func(ctx context.Context, dir string, timed func(func() (int, error)) error) (err error) {
-		db, err := badger.Open(badger.DefaultOptions(dir).WithLogger(nil))
-		if err != nil {
-			return err
-		}
-		defer func() { err = errors.Join(err, db.Close()) }()
-		return timed(func() (int, error) { return change(ctx, db) })
+	return func(ctx context.Context, dir string, timed func(func() (int, error)) error) error {
+		return withOptions(ctx, badger.DefaultOptions(dir), timed, change)
 	}
+}
+
+func withOptions(ctx context.Context, o badger.Options, timed func(func() (int, error)) error, change func(context.Context, *badger.DB) (int, error)) (err error) {
+	db, err := badger.Open(o.WithLogger(nil))
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, db.Close()) }()
+	return timed(func() (int, error) { return change(ctx, db) })
 }
 
 // naive is the loop that people write. It is neither atomic nor resumable.
