@@ -5,14 +5,20 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"log/slog"
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
+	"github.com/dgraph-io/badger/v4"
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/kvmigrate/kvmigrate/migrate"
+	"github.com/kvmigrate/kvmigrate/migrations"
 	"github.com/kvmigrate/kvmigrate/store"
+	"github.com/kvmigrate/kvmigrate/store/badgerstore"
+	"github.com/kvmigrate/kvmigrate/store/dump"
 	"github.com/kvmigrate/kvmigrate/store/value"
 	"github.com/kvmigrate/kvmigrate/systables"
 )
@@ -295,4 +301,66 @@ func wantVersion(t *testing.T, st store.Store, version uint32) {
 	t.Helper()
 	want := []store.Entry{{Key: []byte("system:schema_version"), Value: binary.BigEndian.AppendUint32(nil, version)}}
 	compareEntries(t, "version", want, entriesOf(t, st, "system:schema_version"))
+}
+
+func openStore(t *testing.T) store.Store {
+	t.Helper()
+	st, err := badgerstore.Open(t.Context(), t.TempDir(), badgerstore.Options{
+		Configure: func(o badger.Options) badger.Options {
+			return o.WithMemTableSize(4 << 20).WithValueThreshold(64 << 10).WithValueLogFileSize(16 << 20)
+		},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := st.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+	return st
+}
+
+// run takes st to version under a clock that stands still, so that two runs
+// write the same bytes.
+func run(t *testing.T, st store.Store, version uint32) (migrate.Report, error) {
+	t.Helper()
+	r, err := migrate.New(st, migrate.Options{
+		Schema:  migrations.Schema,
+		Program: "kvmigrate test",
+		Logger:  slog.New(slog.DiscardHandler),
+		Now:     func() time.Time { return time.Date(2025, 1, 15, 12, 0, 0, 0, time.UTC) },
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return r.UpTo(t.Context(), version)
+}
+
+// put adds entries to st, in transactions that such a store holds.
+func put(t *testing.T, st store.Store, entries []store.Entry) {
+	t.Helper()
+	for chunk := range slices.Chunk(entries, 2000) {
+		err := store.Update(t.Context(), st, func(tx store.Txn) error {
+			for _, e := range chunk {
+				if err := tx.Set(e); err != nil {
+					return err
+				}
+			}
+			return nil
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+func contents(t *testing.T, st store.Store) string {
+	t.Helper()
+	var out bytes.Buffer
+	err := st.View(t.Context(), func(s store.Reader) error { return dump.Write(&out, s, store.Scan{}) })
+	if err != nil {
+		t.Fatal(err)
+	}
+	return out.String()
 }

@@ -1,0 +1,78 @@
+package migratetest
+
+import (
+	"context"
+	"fmt"
+	"runtime"
+	"testing"
+
+	"github.com/kvmigrate/kvmigrate/store"
+)
+
+// Memory runs the migration of version over n generated rows and fails if the
+// live heap grows by more than budget bytes meanwhile, the store's own memory
+// included. row returns row i, from 0. The store is on the disk, with a memtable
+// of 8 MiB, and its other versions run before the rows are there.
+//
+// The heap is looked at throughout, after a garbage collection each time, so a
+// migration that holds what it has read is seen however often it commits. Other
+// tests that run at the same time count as well.
+func Memory(t *testing.T, s Suite, version uint32, n int, row func(i int) store.Entry, budget uint64) {
+	t.Helper()
+	peak, err := s.memory(t.Context(), t.TempDir(), version, n, row)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if peak > budget {
+		t.Errorf("v%d over %d rows: the live heap grew by %d bytes, the budget is %d", version, n, peak, budget)
+	}
+	t.Logf("v%d over %d rows: the live heap grew by %d KiB", version, n, peak>>10)
+}
+
+// memory returns by how much the live heap grew.
+func (s Suite) memory(ctx context.Context, dir string, version uint32, n int, row func(i int) store.Entry) (growth uint64, err error) {
+	err = withStoreIn(ctx, dir, func(st store.Store) error {
+		if _, err := s.upTo(ctx, st, version-1); err != nil {
+			return err
+		}
+		const chunk = 1000
+		for from := 0; from < n; from += chunk {
+			var rows []store.Entry
+			for i := from; i < min(from+chunk, n); i++ {
+				rows = append(rows, row(i))
+			}
+			if err := load(ctx, st, rows); err != nil {
+				return err
+			}
+		}
+		before := liveHeap()
+		stop, peak := make(chan struct{}), make(chan uint64)
+		go func() {
+			highest := before
+			for {
+				highest = max(highest, liveHeap())
+				select {
+				case <-stop:
+					peak <- highest
+					return
+				default:
+				}
+			}
+		}()
+		report, err := s.upTo(ctx, st, version)
+		close(stop)
+		growth = <-peak - before
+		if err == nil && len(report.Applied) != 1 {
+			err = fmt.Errorf("v%d did not run", version)
+		}
+		return err
+	})
+	return growth, err
+}
+
+func liveHeap() uint64 {
+	runtime.GC()
+	var m runtime.MemStats
+	runtime.ReadMemStats(&m)
+	return m.HeapAlloc
+}

@@ -1,0 +1,235 @@
+// Package migratetest tests the migrations of a schema: against golden files, from
+// every old version, and through a crash at every operation.
+//
+// # Use
+//
+// In a test of the package that holds the migrations:
+//
+//	func TestMigrations(t *testing.T) {
+//		migratetest.Run(t, migratetest.Suite{Schema: "notes"})
+//	}
+//
+// [Run] takes the migrations through [Golden], [Ladder] and [Crash]; [Memory] needs
+// rows of the author's making and is called by itself.
+//
+// # Files
+//
+// Each version has a folder in testdata/golden, named like its file:
+//
+//	v0003_add_tags/fixture.txt     entries that the store gets before the migration
+//	v0003_add_tags/after.txt       all that the store holds after it
+//	v0003_add_tags/bad_NAME.txt    entries that make it fail
+//	v0003_add_tags/bad_NAME.error  the error that it then returns
+//
+// Fixtures are written by hand, in the format of package dump: a quoted key and a
+// value in diagnostic notation or hex. They stand for what programs of the version
+// before wrote, and never change afterwards. The flag -update writes after.txt and
+// the errors; the difference is there to be reviewed. The package defines that
+// flag, so a package that uses it must not define another of the name.
+//
+// The folder testdata/stores holds a store of each version as programs left it on
+// the disk. -update makes the ones that are missing, and never touches one that is
+// there.
+package migratetest
+
+import (
+	"bytes"
+	"context"
+	"flag"
+	"fmt"
+	"io"
+	"log/slog"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/kvmigrate/kvmigrate/migrate"
+	"github.com/kvmigrate/kvmigrate/store"
+	"github.com/kvmigrate/kvmigrate/store/badgerstore"
+	"github.com/kvmigrate/kvmigrate/store/dump"
+)
+
+var update = flag.Bool("update", false, "rewrite the golden files of migrations, and make the old stores that are missing")
+
+// A Suite is the migrations to test. The zero Suite is the default registry and
+// schema, with files in testdata.
+type Suite struct {
+	// Registry holds the migrations. Nil means migrate's default registry.
+	Registry *migrate.Registry
+
+	// Schema is the schema's name. Empty means migrate.DefaultSchema.
+	Schema string
+
+	// Golden is the folder of the golden files. Empty means testdata/golden.
+	Golden string
+
+	// Stores is the folder of the old stores. Empty means testdata/stores.
+	Stores string
+
+	// Value, if not nil, is how after.txt shows the value of an entry, for
+	// encodings that package dump does not know. An empty text leaves it to
+	// package dump. It must show different values differently, and no newline.
+	Value func(e store.Entry) string
+}
+
+func (s Suite) registry() *migrate.Registry {
+	if s.Registry == nil {
+		return migrate.DefaultRegistry()
+	}
+	return s.Registry
+}
+
+func (s Suite) golden(m migrate.Migration, file string) string {
+	dir := s.Golden
+	if dir == "" {
+		dir = filepath.Join("testdata", "golden")
+	}
+	return filepath.Join(dir, m.ID(), file)
+}
+
+func (s Suite) stores() string {
+	if s.Stores == "" {
+		return filepath.Join("testdata", "stores")
+	}
+	return s.Stores
+}
+
+// Run runs Golden, Ladder and Crash as subtests.
+func Run(t *testing.T, s Suite) {
+	t.Run("Golden", func(t *testing.T) { Golden(t, s) })
+	t.Run("Ladder", func(t *testing.T) { Ladder(t, s) })
+	t.Run("Crash", func(t *testing.T) { Crash(t, s) })
+}
+
+// noon is when all migrations of a test run.
+var noon = time.Date(2025, 1, 15, 12, 0, 0, 0, time.UTC)
+
+func (s Suite) options() migrate.Options {
+	return migrate.Options{
+		Registry: s.registry(), Schema: s.Schema,
+		// Fixtures come before the version that they are for.
+		AllowUnversioned: true,
+		Program:          "kvmigrate test", Logger: slog.New(slog.DiscardHandler), Heartbeat: -1,
+		Now: func() time.Time { return noon },
+	}
+}
+
+// upTo takes st to version.
+func (s Suite) upTo(ctx context.Context, st store.Store, version uint32) (migrate.Report, error) {
+	r, err := migrate.New(st, s.options())
+	if err != nil {
+		return migrate.Report{}, err
+	}
+	return r.UpTo(ctx, version)
+}
+
+// withStore calls do with an empty store that needs no disk.
+func withStore(ctx context.Context, do func(st store.Store) error) (err error) {
+	st, err := badgerstore.OpenInMemory(ctx)
+	if err != nil {
+		return err
+	}
+	defer func() {
+		if e := st.Close(); err == nil {
+			err = e
+		}
+	}()
+	return do(st)
+}
+
+// load adds entries to st, in as many transactions as it takes.
+func load(ctx context.Context, st store.Store, entries []store.Entry) error {
+	most := max(1, min(1000, st.Limits().TxnEntries))
+	for len(entries) > 0 {
+		n, cost := 0, 0
+		for n < len(entries) && n < most && (n == 0 || cost+st.Limits().Cost(entries[n]) <= st.Limits().TxnBytes) {
+			cost += st.Limits().Cost(entries[n])
+			n++
+		}
+		err := store.Update(ctx, st, func(tx store.Txn) error {
+			for _, e := range entries[:n] {
+				if err := tx.Set(e); err != nil {
+					return err
+				}
+			}
+			return nil
+		})
+		if err != nil {
+			return err
+		}
+		entries = entries[n:]
+	}
+	return nil
+}
+
+// contents returns all that st holds, one entry a line.
+func (s Suite) contents(ctx context.Context, st store.Store) (string, error) {
+	var out strings.Builder
+	err := st.View(ctx, func(r store.Reader) error {
+		for e, err := range r.Scan(store.Scan{}) {
+			if err != nil {
+				return err
+			}
+			line := dump.Line(e)
+			if s.Value != nil {
+				if text := s.Value(e); text != "" {
+					line = strings.Replace(line, dump.Value(e.Value), text, 1)
+				}
+			}
+			out.WriteString(line)
+		}
+		return nil
+	})
+	return out.String(), err
+}
+
+// entries returns all that st holds.
+func entries(ctx context.Context, st store.Store) (all []store.Entry, err error) {
+	err = st.View(ctx, func(r store.Reader) error {
+		for e, err := range r.Scan(store.Scan{}) {
+			if err != nil {
+				return err
+			}
+			e.Key, e.Value = bytes.Clone(e.Key), bytes.Clone(e.Value)
+			all = append(all, e)
+		}
+		return nil
+	})
+	return all, err
+}
+
+// difference is the lines in which two contents differ, some of them if there are
+// many.
+func difference(want, got string) string {
+	wanted := map[string]bool{}
+	for line := range strings.Lines(want) {
+		wanted[line] = true
+	}
+	var out strings.Builder
+	n := 0
+	write := func(sign, line string) {
+		if n++; n <= 20 {
+			fmt.Fprintf(&out, "%s %s", sign, line)
+		}
+	}
+	gotten := map[string]bool{}
+	for line := range strings.Lines(got) {
+		gotten[line] = true
+		if !wanted[line] {
+			write("+", line)
+		}
+	}
+	for line := range strings.Lines(want) {
+		if !gotten[line] {
+			write("-", line)
+		}
+	}
+	if n > 20 {
+		fmt.Fprintf(&out, "… and %d lines more\n", n-20)
+	}
+	if n == 0 {
+		_, _ = io.WriteString(&out, "the lines are the same in another order, or of another number\n")
+	}
+	return out.String()
+}
