@@ -18,7 +18,6 @@ import (
 	"github.com/kvmigrate/kvmigrate/migrations"
 	"github.com/kvmigrate/kvmigrate/store"
 	"github.com/kvmigrate/kvmigrate/store/badgerstore"
-	"github.com/kvmigrate/kvmigrate/store/dump"
 	"github.com/kvmigrate/kvmigrate/store/value"
 	"github.com/kvmigrate/kvmigrate/systables"
 )
@@ -353,14 +352,4 @@ func put(t *testing.T, st store.Store, entries []store.Entry) {
 			t.Fatal(err)
 		}
 	}
-}
-
-func contents(t *testing.T, st store.Store) string {
-	t.Helper()
-	var out bytes.Buffer
-	err := st.View(t.Context(), func(s store.Reader) error { return dump.Write(&out, s, store.Scan{}) })
-	if err != nil {
-		t.Fatal(err)
-	}
-	return out.String()
 }
