@@ -27,6 +27,8 @@ soak:
 lint:
 	@test -z "$$(gofmt -l store migrate migrations systables testdata)" || { gofmt -l store migrate migrations systables testdata; exit 1; }
 	go vet ./... ./testdata/demo ./testdata/bench
+	dir=$$(mktemp -d) && trap 'rm -rf "$$dir"' EXIT && go build -o "$$dir/migratevet" ./migrate/cmd/migratevet && \
+		go vet -vettool="$$dir/migratevet" -live github.com/kvmigrate/kvmigrate/systables ./migrations
 	go tool -modfile=.ci/tools/go.mod golangci-lint run ./... ./testdata/demo ./testdata/bench
 
 tidy:

@@ -50,6 +50,9 @@ func TestGettingStarted(t *testing.T) {
 	if _, err := os.Stat(filepath.Join(dir, "migrations", "v0003_add_tags.go")); err != nil {
 		t.Error(err)
 	}
+	run(t, dir, nil, "go", "get", "-tool", "github.com/kvmigrate/kvmigrate/migrate/cmd/migratevet")
+	tool := strings.TrimSpace(run(t, dir, nil, "go", "tool", "-n", "migratevet"))
+	run(t, dir, nil, "go", "vet", "-vettool="+tool, "-live", "example.com/notes/tables/...", "./migrations")
 }
 
 // useThisModule stands in for go get: the module in dir uses this working tree,

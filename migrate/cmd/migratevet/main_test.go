@@ -1,0 +1,99 @@
+package main
+
+import (
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+)
+
+const module = "github.com/kvmigrate/kvmigrate"
+
+// TestGoVet runs the built command under go vet, over this module's migrations
+// and over a bad one.
+func TestGoVet(t *testing.T) {
+	root, err := filepath.Abs("../../..")
+	if err != nil {
+		t.Fatal(err)
+	}
+	tool := filepath.Join(t.TempDir(), "migratevet.exe") // Windows insists on a suffix
+	if out, err := run(t, ".", "go", "build", "-o", tool, "."); err != nil {
+		t.Fatalf("%v\n%s", err, out)
+	}
+
+	if out, err := run(t, root, "go", "vet", "-vettool="+tool, "-live", module+"/systables", "./migrations"); err != nil {
+		t.Errorf("the migrations of this module: %v\n%s", err, out)
+	}
+
+	out, err := run(t, badModule(t, root), "go", "vet", "-mod=mod", "-vettool="+tool, "-live", module+"/systables/...", "./...")
+	if err == nil {
+		t.Error("go vet passes a bad migration")
+	}
+	for _, want := range []string{
+		"v0001_bad.go:10:2: github.com/kvmigrate/kvmigrate/systables goes on changing",
+		"v0001_bad.go:14:2: the order of a map differs",
+		"v0001_bad.go:15:3: the error of Set is dropped",
+		"v0001_bad.go:15:46: time.Now differs",
+		"v0001_bad.go:17:2: a Tx belongs to one goroutine",
+		"v0001_bad.go:18:6: the error of Delete is dropped",
+	} {
+		if !strings.Contains(out, want) {
+			t.Errorf("go vet does not say %q, but\n%s", want, out)
+		}
+	}
+}
+
+// badModule writes a module that uses the working tree at root.
+func badModule(t *testing.T, root string) string {
+	t.Helper()
+	mod, err := os.ReadFile(filepath.Join(root, "go.mod"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	sum, err := os.ReadFile(filepath.Join(root, "go.sum"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, requires, _ := strings.Cut(string(mod), "\n")
+	dir := t.TempDir()
+	for name, text := range map[string]string{
+		"go.mod": "module example.com/notes\n" + requires + "\nrequire " + module + " v0.0.0\nreplace " + module + " => " + root + "\n",
+		"go.sum": string(sum),
+		"v0001_bad.go": `package migrations
+
+import (
+	"context"
+	"time"
+
+	"github.com/kvmigrate/kvmigrate/migrate"
+	"github.com/kvmigrate/kvmigrate/store"
+
+	_ "github.com/kvmigrate/kvmigrate/systables"
+)
+
+func up0001(_ context.Context, tx *migrate.Tx, txn store.Txn, m map[string]bool) {
+	for k := range m {
+		txn.Set(store.Entry{Value: []byte(k + time.Now().String())})
+	}
+	go println()
+	_ = (tx.Delete(nil))
+}
+`,
+	} {
+		if err := os.WriteFile(filepath.Join(dir, name), []byte(text), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return dir
+}
+
+// run runs a command in dir and returns what it prints.
+func run(t *testing.T, dir, name string, args ...string) (string, error) {
+	t.Helper()
+	cmd := exec.CommandContext(t.Context(), name, args...)
+	cmd.Dir = dir
+	cmd.Env = append(os.Environ(), "GOFLAGS=-buildvcs=false", "GOPROXY=off", "GOWORK=off")
+	out, err := cmd.CombinedOutput()
+	return string(out), err
+}

@@ -1,0 +1,112 @@
+// Package migratevet finds in migration files what goes wrong only later, in
+// another release or on another run. Command migratevet runs it under go vet.
+package migratevet
+
+import (
+	"go/ast"
+	"go/token"
+	"go/types"
+	"path/filepath"
+	"regexp"
+	"strings"
+
+	"golang.org/x/tools/go/analysis"
+)
+
+const doc = `check that migrations do the same on every run and in every release
+
+It looks at files named as migrations are, v0001_add_thing.go, and reports
+
+  - imports of the program's live packages, which -live names
+  - clocks, chance and the machine
+  - ranges over maps that write through the transaction
+  - goroutines
+  - errors of the transaction that are dropped
+
+A comment "//migratevet:ignore reason" at the end of a line, or alone above it,
+keeps it from reporting anything there.`
+
+// Analyzer reports what a migration file must not do: import the packages that
+// its flag live names, ask a clock, chance or the machine, write in the order of
+// a map, start goroutines, or drop an error of its transaction. Files that are
+// not named as migrations are, and tests, it passes over.
+var Analyzer = newAnalyzer()
+
+// newAnalyzer returns an analyzer with flags of its own.
+func newAnalyzer() *analysis.Analyzer {
+	var live patterns
+	a := &analysis.Analyzer{
+		Name: "migratevet",
+		Doc:  doc,
+		URL:  "https://pkg.go.dev/github.com/kvmigrate/kvmigrate/migrate/migratevet",
+		Run: func(pass *analysis.Pass) (any, error) {
+			return nil, run(pass, live)
+		},
+	}
+	a.Flags.Var(&live, "live", "comma-separated `packages` that a migration must not import; path/... is path and all below it")
+	return a
+}
+
+// fileRule matches the names of migration files, and of their tests.
+var fileRule = regexp.MustCompile(`^v[0-9]{4,}_.+\.go$`)
+
+func run(pass *analysis.Pass, live patterns) error {
+	c := &checker{pass: pass, live: live}
+	for _, file := range pass.Files {
+		name := filepath.Base(pass.Fset.File(file.FileStart).Name())
+		if !fileRule.MatchString(name) || strings.HasSuffix(name, "_test.go") {
+			continue
+		}
+		if err := c.readIgnores(file); err != nil {
+			return err
+		}
+		ast.Inspect(file, c.check)
+	}
+	return nil
+}
+
+// A checker looks at the migration files of one package.
+type checker struct {
+	pass    *analysis.Pass
+	live    patterns
+	ignored map[int]bool                      // lines of the file at hand
+	bodies  map[types.Object][]*ast.BlockStmt // of the package's functions, once asked for
+}
+
+// check looks at one node of a migration file.
+func (c *checker) check(n ast.Node) bool {
+	switch n := n.(type) {
+	case *ast.ImportSpec:
+		c.checkImport(n)
+	case *ast.Ident:
+		c.checkUse(n)
+	case *ast.RangeStmt:
+		c.checkMapRange(n)
+		c.checkScanRange(n)
+	case *ast.GoStmt:
+		c.checkGo(n)
+		c.checkDropped(n.Call)
+	case *ast.CallExpr:
+		c.checkGoCall(n)
+	case *ast.DeferStmt:
+		c.checkDropped(n.Call)
+	case *ast.ExprStmt:
+		c.checkDropped(n.X)
+	case *ast.AssignStmt:
+		c.checkBlank(n.Lhs, n.Rhs)
+	case *ast.ValueSpec:
+		names := make([]ast.Expr, len(n.Names))
+		for i, name := range n.Names {
+			names[i] = name
+		}
+		c.checkBlank(names, n.Values)
+	}
+	return true
+}
+
+// report reports a finding, unless the line is to be ignored.
+func (c *checker) report(pos token.Pos, format string, args ...any) {
+	if !c.ignored[c.pass.Fset.PositionFor(pos, false).Line] {
+		c.pass.Reportf(pos, format, args...)
+	}
+}

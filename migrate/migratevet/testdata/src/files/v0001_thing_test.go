@@ -1,0 +1,5 @@
+package files
+
+import "time"
+
+var _ = time.Now() // not a migration
