@@ -28,7 +28,7 @@ func TestRun(t *testing.T) {
 		{name: "argument before environment", args: []string{"add_thing"}, env: "other", stdout: one + two},
 		{name: "golden", args: []string{"-golden", "g", "add_thing"}, stdout: one + "g/v0001_add_thing/fixture.txt\n"},
 		{name: "dir", args: []string{"-dir", "sub", "add_thing"}, stdout: "sub/" + one + "sub/" + two},
-		{name: "no name", stderr: "nothing to do"},
+		{name: "no name", stderr: "no migration to start"},
 		{name: "empty argument", args: []string{""}, env: "add_thing", status: 1, stderr: "bad name"},
 		{name: "bad name", env: "Add", status: 1, stderr: "bad name"},
 		{name: "no folder", args: []string{"-dir", "none", "add_thing"}, status: 1, stderr: "does not exist"},
