@@ -12,9 +12,10 @@
 // migrations folder that it imports, directly or not, and the files that these
 // embed. It is a hash of their tokens: comments, line ends, formatting and the
 // order of imports do not count, everything else does, also the comments that
-// the compiler reads (//go:build, //go:embed, and what stands before import "C").
-// Other packages go on changing and are not covered: what a migration needs as
-// it is today belongs in its own file or in a package below the folder.
+// the go command reads (lines of //go:, and all in a file that imports "C").
+// Nothing else is covered, neither other packages, which go on changing, nor the
+// other files of the folder, nor C and assembly: what a migration needs as it is
+// today belongs in its own file or in a package below the folder.
 //
 // # Its life
 //
@@ -190,7 +191,8 @@ func Accept(dir string, version uint32) error {
 		}
 		return f.fault(l.migration, fmt.Errorf("%w: there is nothing to accept", ErrGone))
 	}
-	return &VersionError{Version: version, File: f.path(SumFile), Err: fmt.Errorf("v%d: %w: go generate adds the lines of new versions", version, ErrUnlisted)}
+	return &VersionError{Version: version, File: f.path(SumFile), Err: fmt.Errorf(
+		"v%d: %w to renew; go generate adds the lines of new versions", version, ErrUnlisted)}
 }
 
 // write replaces SumFile if text is not what it holds. A reader sees the old file

@@ -16,8 +16,8 @@ import (
 	"github.com/kvmigrate/kvmigrate/migrate/frozen"
 )
 
-// history is a module: v1 and v3 use the package kept, v3 by way of kept/deep's
-// importer, v2 uses no package and embeds files.
+// history is a module: v1 and v3 use the package kept, v3 by way of via,
+// v2 embeds files and uses C.
 var history = map[string]string{
 	"go.mod": "module \"example.com/notes\" // the notes\n",
 	"migrations/v0001_first.go": `//go:build !never
@@ -39,7 +39,10 @@ func up0001(_ context.Context) error {
 `,
 	"migrations/v0002_second.go": `package migrations
 
-import _ "embed"
+import (
+	_ "embed"
+	_ "example.com/notes/migrations/cgo"
+)
 
 //go:embed rows.txt "more files"
 var rows0002 string
@@ -57,6 +60,7 @@ var up0003 = via.Up
 	"migrations/more files/.hidden":    "not embedded\n",
 	"migrations/kept/kept.go":          "// Package kept is frozen.\npackage kept\n\nfunc Key(a, b int) int { return a + b }\n",
 	"migrations/kept/kept_windows.go":  "package kept\n\nconst windows = true\n",
+	"migrations/cgo/cgo.go":            "package cgo\n\n// int one(void) { return 1; }\nimport \"C\"\n\nvar One = C.one()\n",
 	"migrations/kept/kept_test.go":     "package kept\n",
 	"migrations/via/via.go":            "package via\n\nimport \"example.com/notes/migrations/kept\"\n\nfunc Up() int { return kept.Key(1, 1) }\n",
 	"migrations/elsewhere/imported.go": "package elsewhere\n",
@@ -139,6 +143,7 @@ func TestCheck(t *testing.T) {
 		{name: "import", edit: replace(one, "\"fmt\"", "\"log\""), want: []fault{first}},
 		{name: "build constraint", edit: replace(one, "!never", "never"), want: []fault{first}},
 		{name: "no build constraint", edit: replace(one, "//go:build !never", ""), want: []fault{first}},
+		{name: "C before its import", edit: replace("migrations/cgo/cgo.go", "return 1", "return 2"), want: []fault{second}},
 		{name: "embed directive", edit: replace(two, "rows.txt ", ""), want: []fault{second}},
 		{name: "embedded file", edit: replace("migrations/rows.txt", "two", "2"), want: []fault{with(second, frozen.ErrEdited, "rows.txt")}},
 		{name: "file in an embedded folder", edit: replace("migrations/more files/three.txt", "three", "3"), want: []fault{second}},
