@@ -3,6 +3,7 @@ package docs_test
 
 import (
 	"bytes"
+	"errors"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -11,6 +12,8 @@ import (
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
+
+	"github.com/kvmigrate/kvmigrate/migrate/frozen"
 )
 
 // fileBlocks matches "`path`:" followed by a block of Go.
@@ -47,7 +50,19 @@ func TestGettingStarted(t *testing.T) {
 	}
 	run(t, dir, []string{"NAME=add_tags"}, "go", "generate", "./migrations")
 	run(t, dir, nil, "go", "vet", "./...")
-	if _, err := os.Stat(filepath.Join(dir, "migrations", "v0003_add_tags.go")); err != nil {
+	file := filepath.Join(dir, "migrations", "v0003_add_tags.go")
+	if err := os.WriteFile(file, []byte("package migrations\n"), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	if err := frozen.Check(filepath.Dir(file)); !errors.Is(err, frozen.ErrEdited) {
+		t.Errorf("Check after an edit = %v, want ErrEdited", err)
+	}
+	const accept = "go run github.com/kvmigrate/kvmigrate/migrate/cmd/newmigration -dir migrations -accept 3"
+	if !bytes.Contains(page, []byte("\n"+accept+"\n")) {
+		t.Errorf("the page does not say %q", accept)
+	}
+	run(t, dir, nil, "go", strings.Fields(accept)[1:]...)
+	if err := frozen.Check(filepath.Dir(file)); err != nil {
 		t.Error(err)
 	}
 	run(t, dir, nil, "go", "get", "-tool", "github.com/kvmigrate/kvmigrate/migrate/cmd/migratevet")

@@ -1,5 +1,6 @@
-// Package scaffold writes the file of a schema's next migration, and the stub of
-// its golden fixture. The command newmigration is its front end.
+// Package scaffold writes the file of a schema's next migration, the stub of its
+// golden fixture, and its line in migrations.sum (package frozen). The command
+// newmigration is its front end.
 //
 // # Names
 //
@@ -22,6 +23,8 @@ import (
 	"os"
 	"path/filepath"
 	"time"
+
+	"github.com/kvmigrate/kvmigrate/migrate/frozen"
 )
 
 // ErrName means that no migration can have that name. The text says what is wanted.
@@ -67,7 +70,8 @@ type Created struct {
 // New creates the migration after the last one in o.Dir, and its fixture. The
 // file compiles and registers a migration, which fails until it is filled in. Its
 // package is that of the other files in the folder, or is named after the folder
-// if there are none.
+// if there are none. The last thing that New does is [frozen.Update], which adds
+// the line of this version and of others that have none.
 //
 // New overwrites nothing. If it returns an error it has removed what it made; if
 // it could not, the error says so. The error matches [ErrName] or [ErrExists]
@@ -105,7 +109,12 @@ func New(ctx context.Context, o Options) (Created, error) {
 	}
 	c, err := write(o, &made)
 	if err == nil {
-		err = os.Remove(lockPath)
+		err = frozen.Update(o.Dir)
+	}
+	if err == nil {
+		if err = os.Remove(lockPath); err != nil {
+			err = fmt.Errorf("the line of v%d in %s stays, delete it: %w", c.Version, frozen.SumFile, err)
+		}
 	}
 	if err != nil {
 		return Created{}, errors.Join(err, made.undo())

@@ -18,6 +18,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/kvmigrate/kvmigrate/migrate"
+	"github.com/kvmigrate/kvmigrate/migrate/frozen"
 	"github.com/kvmigrate/kvmigrate/migrate/scaffold"
 	"github.com/kvmigrate/kvmigrate/store"
 	"github.com/kvmigrate/kvmigrate/store/dump"
@@ -433,8 +434,8 @@ func upTo(n uint32) []uint32 {
 	return versions
 }
 
-// checkLadder: dir holds n migrations, in order and each with its fixture, and
-// no lock.
+// checkLadder: dir holds n migrations, in order and each with its fixture and its
+// line, and no lock.
 func checkLadder(t *testing.T, dir string, n uint32) {
 	t.Helper()
 	files, err := filepath.Glob(filepath.Join(dir, "v*.go"))
@@ -465,6 +466,9 @@ func checkLadder(t *testing.T, dir string, n uint32) {
 	}
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Errorf("golden folders (-want +got):\n%s", diff)
+	}
+	if err := frozen.Check(dir); err != nil {
+		t.Error(err)
 	}
 	if _, err := os.Lstat(filepath.Join(dir, lockName)); !errors.Is(err, fs.ErrNotExist) {
 		t.Errorf("the lock is still there (%v)", err)

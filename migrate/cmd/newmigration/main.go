@@ -1,5 +1,6 @@
 // Command newmigration starts the next migration of a schema: it writes its file,
-// registered and with the next version, and the stub of its golden fixture.
+// registered and with the next version, and the stub of its golden fixture. It
+// keeps migrations.sum, which tells when a released migration was edited.
 //
 // Put the directive in a file of the migrations package once:
 //
@@ -9,10 +10,17 @@
 //
 //	NAME=add_thing go generate ./migrations
 //
-// The name may also be the command's argument. Without one, newmigration changes
-// nothing and succeeds, so that go generate ./... keeps working.
+// The name may also be the command's argument. Without one, newmigration starts no
+// migration and only adds the lines that migrations.sum lacks.
 //
-// It prints the paths of what it made. The exit status is 1 if it failed, having
+// The line of a version never changes by itself. After an edit of a version that
+// was never released, or one that changes nothing that it does,
+//
+//	go run github.com/kvmigrate/kvmigrate/migrate/cmd/newmigration -dir migrations -accept 5
+//
+// renews the line of version 5 and no other.
+//
+// It prints the paths of the files that it made. The exit status is 1 if it failed, having
 // changed nothing, and 2 if it was called wrongly.
 package main
 
@@ -24,8 +32,10 @@ import (
 	"io"
 	"os"
 	"os/signal"
+	"strconv"
 	"time"
 
+	"github.com/kvmigrate/kvmigrate/migrate/frozen"
 	"github.com/kvmigrate/kvmigrate/migrate/scaffold"
 )
 
@@ -47,10 +57,20 @@ func run(ctx context.Context, args []string, env string, stdout, stderr io.Write
 	flags.SetOutput(stderr)
 	flags.Usage = func() {
 		fmt.Fprintln(stderr, "usage: newmigration [-dir folder] [-golden folder] [name]")
+		fmt.Fprintln(stderr, "       newmigration [-dir folder] -accept version")
 		flags.PrintDefaults()
 	}
 	dir := flags.String("dir", ".", "the `folder` of the migrations")
 	golden := flags.String("golden", "testdata/golden", "the `folder` of the golden fixtures, absolute or relative to -dir")
+	accept := uint32(0)
+	flags.Func("accept", "renew the line of this `version` in "+frozen.SumFile+" after a harmless edit, and do nothing else", func(s string) error {
+		v, err := strconv.ParseUint(s, 10, 32)
+		if err != nil || v == 0 || accept != 0 {
+			return errors.New("want one version, for example 5")
+		}
+		accept = uint32(v)
+		return nil
+	})
 	if err := flags.Parse(args); errors.Is(err, flag.ErrHelp) {
 		return 0
 	} else if err != nil {
@@ -58,27 +78,39 @@ func run(ctx context.Context, args []string, env string, stdout, stderr io.Write
 	}
 
 	name := env
-	switch flags.NArg() {
-	case 0:
-		if name == "" {
-			fmt.Fprintln(stderr, "newmigration: no name, nothing to do; NAME=add_thing go generate starts a migration")
-			return 0
-		}
-	case 1:
-		name = flags.Arg(0)
-	default:
+	switch {
+	case flags.NArg() > 1:
 		fmt.Fprintf(stderr, "newmigration: %d arguments, want one name (flags go before it)\n", flags.NArg())
 		flags.Usage()
 		return 2
+	case accept != 0 && (flags.NArg() > 0 || env != ""):
+		fmt.Fprintln(stderr, "newmigration: a name and -accept, want one of them")
+		flags.Usage()
+		return 2
+	case accept != 0:
+		return report(frozen.Accept(*dir, accept), stderr)
+	case flags.NArg() == 1:
+		name = flags.Arg(0)
+	case name == "":
+		fmt.Fprintln(stderr, "newmigration: no name, no migration to start; NAME=add_thing go generate starts one")
+		return report(frozen.Update(*dir), stderr)
 	}
 
 	ctx, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
 	made, err := scaffold.New(ctx, scaffold.Options{Dir: *dir, Golden: *golden, Name: name})
 	if err != nil {
-		fmt.Fprintf(stderr, "newmigration: %v\n", err)
-		return 1
+		return report(err, stderr)
 	}
 	fmt.Fprintf(stdout, "%s\n%s\n", made.File, made.Fixture)
 	return 0
+}
+
+// report prints err, if there is one, and returns the exit status.
+func report(err error, stderr io.Writer) (status int) {
+	if err == nil {
+		return 0
+	}
+	fmt.Fprintf(stderr, "newmigration: %v\n", err)
+	return 1
 }

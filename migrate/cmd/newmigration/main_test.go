@@ -2,12 +2,15 @@ package main
 
 import (
 	"bytes"
+	"errors"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
+
+	"github.com/kvmigrate/kvmigrate/migrate/frozen"
 )
 
 func TestRun(t *testing.T) {
@@ -28,11 +31,17 @@ func TestRun(t *testing.T) {
 		{name: "argument before environment", args: []string{"add_thing"}, env: "other", stdout: one + two},
 		{name: "golden", args: []string{"-golden", "g", "add_thing"}, stdout: one + "g/v0001_add_thing/fixture.txt\n"},
 		{name: "dir", args: []string{"-dir", "sub", "add_thing"}, stdout: "sub/" + one + "sub/" + two},
-		{name: "no name", stderr: "nothing to do"},
+		{name: "no name", stderr: "no migration to start"},
 		{name: "empty argument", args: []string{""}, env: "add_thing", status: 1, stderr: "bad name"},
 		{name: "bad name", env: "Add", status: 1, stderr: "bad name"},
 		{name: "no folder", args: []string{"-dir", "none", "add_thing"}, status: 1, stderr: "does not exist"},
 		{name: "two names", args: []string{"add_thing", "add_other"}, status: 2, stderr: "usage"},
+		{name: "accept no version", args: []string{"-accept", "0"}, status: 2, stderr: "want one version"},
+		{name: "accept two versions", args: []string{"-accept", "1", "-accept", "2"}, status: 2, stderr: "want one version"},
+		{name: "accept and argument", args: []string{"-accept", "1", "add_thing"}, status: 2, stderr: "usage"},
+		{name: "accept and environment", args: []string{"-accept", "1"}, env: "add_thing", status: 2, stderr: "usage"},
+		{name: "accept what is not there", args: []string{"-accept", "1"}, status: 1, stderr: "v1: it has no line"},
+		{name: "no name, no folder", args: []string{"-dir", "none"}, status: 1, stderr: "none"},
 		{name: "unknown flag", args: []string{"-x", "add_thing"}, status: 2, stderr: "usage"},
 		{name: "help", args: []string{"-h"}, env: "add_thing", stderr: "usage"},
 	} {
@@ -59,6 +68,9 @@ func TestRun(t *testing.T) {
 				}
 			}
 			if len(made) > 0 {
+				if err := frozen.Check(filepath.Dir(made[0])); err != nil {
+					t.Error(err)
+				}
 				return
 			}
 			entries, err := os.ReadDir(".")
@@ -70,4 +82,47 @@ func TestRun(t *testing.T) {
 			}
 		})
 	}
+}
+
+// TestFrozen goes the way of an author: the line of a new version is there from
+// the start, keeps what it says, and is renewed on demand alone.
+func TestFrozen(t *testing.T) {
+	t.Chdir(t.TempDir())
+	call := func(want int, args ...string) {
+		t.Helper()
+		var out bytes.Buffer
+		if status := run(t.Context(), args, "", &out, &out); status != want {
+			t.Fatalf("newmigration %v: status %d, want %d\n%s", args, status, want, &out)
+		}
+	}
+	check := func(want error) {
+		t.Helper()
+		if err := frozen.Check("."); !errors.Is(err, want) {
+			t.Fatalf("Check = %v, want %v", err, want)
+		}
+	}
+	const file = "v0002_add_tags.go"
+	call(0, "add_notes")
+	call(0, "add_tags")
+	check(nil)
+
+	if err := os.WriteFile(file, []byte("package migrations\n\nvar up0002 int\n"), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	check(frozen.ErrEdited)
+	call(0)
+	call(0, "add_links")
+	check(frozen.ErrEdited)
+	call(1, "-accept", "4")
+	call(0, "-accept", "1")
+	check(frozen.ErrEdited)
+	call(0, "-accept", "2")
+	check(nil)
+
+	if err := os.Remove(frozen.SumFile); err != nil {
+		t.Fatal(err)
+	}
+	check(frozen.ErrUnlisted)
+	call(0)
+	check(nil)
 }
