@@ -19,16 +19,17 @@ var ErrUnversioned error = refusal("the store holds data but no schema version, 
 	"If the data is from before this program used kvmigrate, allow unversioned stores and start again")
 
 // ErrReservedKey means that a migration wrote to a key in which kvmigrate keeps the
-// version, history or progress of the schema.
-var ErrReservedKey = errors.New("key is reserved for the schema's version and history")
+// version, history, progress, lock or trail of a schema.
+var ErrReservedKey = errors.New("key is reserved for the records of a schema")
 
 // ErrTornValue means that a migration wrote a value so large that a power loss could
 // empty it although the progress or version that vouches for it survives. Open
 // the Badger store with SyncWrites.
 var ErrTornValue = errors.New("the value is too large to be safe from a power loss while Badger's SyncWrites is off; open the store with SyncWrites on")
 
-// ErrAhead means that a RowFunc wrote a key that the scan over its prefix has yet to
-// reach, where it would be visited as if it had not been changed.
+// ErrAhead means that a RowFunc wrote or deleted a key that the scan over its prefix
+// has yet to reach, where it would be visited as if it had not been changed, or
+// has been read already.
 var ErrAhead = errors.New("the key lies ahead within the prefix that is being visited, and would be visited itself; move such entries out of the prefix in one phase and back in a second")
 
 // ErrDuplicate means that two rows want the same key of an index.
@@ -140,13 +141,13 @@ type MigrationError struct {
 	Schema   string
 	Version  uint32
 	Name     string
-	Progress *Progress // what this run committed of it, nil if nothing
+	Progress *Progress // what is committed of it, also by runs before; nil if nothing
 	Err      error
 }
 
 func (e *MigrationError) Error() string {
 	hint := ""
-	if errors.Is(e.Err, store.ErrTxnTooBig) {
+	if errors.Is(e.Err, store.ErrTxnTooBig) && !errors.Is(e.Err, errRowTooBig) {
 		hint = "; it writes more than one transaction holds: do it in batches: with Each or another builder, or with Tx.Continue"
 	}
 	left := fmt.Sprintf("the store is unchanged at v%d", e.Version-1)

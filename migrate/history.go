@@ -99,7 +99,7 @@ func (r *Runner) readHistory(s store.Reader, version uint32) ([]Applied, error) 
 		}
 		a, err := decodeApplied(e.Value)
 		if err != nil {
-			return nil, r.unreadable(e.Key, fmt.Sprintf("the history record of v%d", next), err)
+			return nil, r.undecodable(e.Key, fmt.Sprintf("the history record of v%d", next), err)
 		}
 		if a.Version != next {
 			return nil, r.corrupt(e.Key, "the history record of v%d says v%d", next, a.Version)
@@ -119,9 +119,13 @@ func (r *Runner) corrupt(key []byte, format string, args ...any) error {
 // unreadable wraps an error of reading what. Only damage makes it a
 // CorruptError: a cancelled context or a closed store is not one.
 func (r *Runner) unreadable(key []byte, what string, err error) error {
-	var failed *store.Error
-	if errors.As(err, &failed) && !errors.Is(err, store.ErrCorrupt) {
-		return fmt.Errorf("read %s schema: %s: %w", r.schema, what, err)
+	if errors.Is(err, store.ErrCorrupt) {
+		return r.undecodable(key, what, err)
 	}
+	return fmt.Errorf("read %s schema: %s: %w", r.schema, what, err)
+}
+
+// undecodable is the error of a record that was read and makes no sense.
+func (r *Runner) undecodable(key []byte, what string, err error) error {
 	return &CorruptError{Schema: r.schema, Key: append([]byte(nil), key...), Reason: what + " cannot be read", Err: err}
 }

@@ -1,6 +1,7 @@
 package migrate
 
 import (
+	"bytes"
 	"fmt"
 	"strings"
 )
@@ -37,6 +38,19 @@ func (k keys) historyOf(version uint32) []byte {
 
 func (k keys) markOf(step uint64) []byte {
 	return fmt.Appendf(nil, "%s%010d", k.trail, step)
+}
+
+// isRecord reports whether key is a record that a runner keeps, of whatever schema.
+func isRecord(key []byte) bool {
+	schema, rest, ok := bytes.Cut(key, []byte(":schema_"))
+	if !ok || checkSchema(string(schema)) != nil {
+		return false
+	}
+	switch string(rest) {
+	case "version", "progress", "lock":
+		return true
+	}
+	return bytes.HasPrefix(rest, []byte("history:")) || bytes.HasPrefix(rest, []byte("trail:"))
 }
 
 // checkSchema reports why name cannot name a schema: it ends at the first ':'

@@ -30,7 +30,9 @@ type Migration struct {
 // none does. A change that does not fit in one transaction is made in steps: see
 // [Tx.Continue]. It runs again from the start if the transaction met a conflict, so
 // it must be a pure function of tx: no clock but [Tx.Now], no randomness, no
-// effects elsewhere. It must not keep tx or use it from other goroutines.
+// effects elsewhere. It must not keep tx or use it from other goroutines. One that
+// returns what a builder such as [Each] made is called for each batch, several at a
+// time with different Txs.
 type UpFunc func(ctx context.Context, tx *Tx) error
 
 // ID returns the migration's number and name as its file has them, for example

@@ -50,7 +50,7 @@ type Event struct {
 	Done          uint64        // entries visited in this phase, also by runs that were interrupted
 	Total         uint64        // entries of this phase, an estimate; 0 as long as there is none
 	Bytes         uint64        // keys and values of those that are done
-	Rate          float64       // entries a second over the last ten seconds
+	Rate          float64       // entries a second, over the last ten times that it was asked for and at least a second each
 	Elapsed       time.Duration // since Started
 	ETA           time.Duration // until the phase is done; 0 if not known
 
@@ -112,7 +112,8 @@ type sample struct {
 func newMeter(r *Runner, m Migration, p *Progress) *meter {
 	t := &meter{Runner: r, began: time.Now(), event: Event{Schema: r.schema, Migration: m, Phase: 1, Phases: 1}}
 	if p != nil {
-		t.event.Phase, t.event.Done, t.event.Bytes = p.Phase, p.Visited, p.VisitedBytes
+		t.event.Phase, t.event.Phases = p.Phase, p.Phase // and perhaps more, as the first step will tell
+		t.event.Done, t.event.Bytes = p.Visited, p.VisitedBytes
 	}
 	t.samples = []sample{{t.began, t.event.Done}}
 	return t
@@ -212,7 +213,7 @@ func (t *meter) count(ctx context.Context, after outcome) {
 				if err != nil {
 					return err
 				}
-				if !bytes.HasPrefix(e.Key, []byte(t.keys.reserved)) {
+				if !bytes.HasPrefix(e.Key, []byte(t.keys.reserved)) && !isRecord(e.Key) {
 					n++
 				}
 			}
@@ -259,5 +260,7 @@ func (t *meter) tell(kind EventKind, err error) {
 	defer t.observing.Unlock()
 	e := t.measure(time.Now())
 	e.Kind, e.Err = kind, err
-	t.observer(e)
+	if err := call(func() error { t.observer(e); return nil }); err != nil {
+		t.log.Error(fmt.Sprintf("the observer of migrations failed: %v", err))
+	}
 }

@@ -66,9 +66,7 @@ func TestObserver(t *testing.T) {
 
 	got, fail = nil, false
 	mustRun(t, st, o)
-	started = event(migrate.Started, 2, 0, 0, 0)
-	started.Phases = 1
-	want = []migrate.Event{started, event(migrate.Batch, 2, 1, 0, 0), event(migrate.Finished, 2, 1, 0, 0)}
+	want = []migrate.Event{event(migrate.Started, 2, 0, 0, 0), event(migrate.Batch, 2, 1, 0, 0), event(migrate.Finished, 2, 1, 0, 0)}
 	if diff := cmp.Diff(want, got, steady); diff != "" {
 		t.Errorf("events of the second run (-want +got):\n%s", diff)
 	}
@@ -97,7 +95,7 @@ func TestTotal(t *testing.T) {
 	load(t, st, many("app/", 95)...)
 	load(t, st, many("apq/", 5)...) // beyond the prefix
 	boom := errors.New("boom")
-	run := func(failAt string) (last migrate.Event, err error) {
+	run := func(failAt string, batches int) (last migrate.Event, err error) {
 		ends := make(chan struct{}, 10)
 		var counted sync.Once
 		o := one(migrate.Each([]byte("app/"), func(_ context.Context, tx *migrate.Tx, e store.Entry) error {
@@ -113,13 +111,14 @@ func TestTotal(t *testing.T) {
 			return tx.Set(e)
 		}))
 		o.Observer = func(e migrate.Event) { last = e }
+		o.Batches = batches
 		_, err = migrate.Up(t.Context(), viewed{narrow{st, 40}, ends}, o)
 		return last, err
 	}
-	if _, err := run("app/000055"); !errors.Is(err, boom) {
+	if _, err := run("app/000055", 3); !errors.Is(err, boom) {
 		t.Fatalf("error = %v, want that of the row", err)
 	}
-	last, err := run("")
+	last, err := run("", 1)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -235,4 +234,18 @@ func TestNothingPendingIsNotObserved(t *testing.T) {
 	mustRun(t, st, o)
 	o.Observer = func(e migrate.Event) { t.Errorf("event %v with nothing to do", e.Kind) }
 	mustRun(t, st, o)
+}
+
+// TestObserverPanics: the program's mistake is logged and the migration goes on.
+func TestObserverPanics(t *testing.T) {
+	st := narrow{openStore(t), 40}
+	load(t, st, many("app/", 45)...)
+	l := new(lines)
+	o := one(migrate.Rewrite([]byte("app/"), suffix("!")))
+	o.Logger = slog.New(l)
+	o.Observer = func(migrate.Event) { panic("boom") }
+	mustRun(t, st, o)
+	if !strings.Contains(fmt.Sprint(l.got), "ERROR the observer of migrations failed: panic: boom") {
+		t.Errorf("log = %q", l.got)
+	}
 }

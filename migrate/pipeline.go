@@ -38,7 +38,6 @@ func (u *run) pipelines(tx *Tx) bool {
 // commit.
 func (u *run) pipeline(ctx context.Context, after outcome) outcome {
 	defer saveMemory()()
-	u.meter.count(ctx, after)
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	slots := make(chan struct{}, u.inFlight())

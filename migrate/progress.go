@@ -68,7 +68,7 @@ func (r *Runner) readProgress(s store.Reader, version uint32) (*Progress, error)
 	}
 	var p progressRecord
 	if err := value.Unmarshal(e.Value, &p); err != nil {
-		return nil, r.unreadable(r.keys.progress, "the progress of a migration", err)
+		return nil, r.undecodable(r.keys.progress, "the progress of a migration", err)
 	}
 	if p.Version == 0 || p.Version-1 != version {
 		return nil, r.corrupt(r.keys.progress, "it is at v%d but carries progress of v%d", version, p.Version)

@@ -27,7 +27,7 @@ type RowFunc func(ctx context.Context, tx *Tx, e store.Entry) error
 
 // Each returns an Up that calls fn for every entry whose key starts with prefix,
 // in batches of as many as fit well in a transaction; an empty prefix is the
-// whole store without the schema's own records. It is resumed where it was
+// whole store without the records of its schemas. It is resumed where it was
 // interrupted, and the version changes with the last batch. Expired and deleted
 // entries are not visited.
 //
@@ -35,8 +35,9 @@ type RowFunc func(ctx context.Context, tx *Tx, e store.Entry) error
 // if that is too big alone, the error matches [store.ErrTxnTooBig]. An error of
 // fn, and that one, come as a [*store.Error] with the entry's key as a field.
 //
-// No entry is visited twice: fn must not Set a key with the prefix that lies
-// beyond e.Key, because it would come along later; that is [ErrAhead]. To move
+// No entry is visited twice: fn must not Set or Delete a key with the prefix that
+// lies beyond e.Key, because it would come along later, or has been read already;
+// that is [ErrAhead]. To move
 // entries to such keys, move them out of the prefix in one of [Phases] and back
 // in the next.
 func Each(prefix []byte, fn RowFunc) UpFunc {
@@ -63,7 +64,8 @@ func Rewrite(prefix []byte, change func(value []byte) ([]byte, error)) UpFunc {
 
 // DropPrefix returns an Up that deletes every entry whose key starts with
 // prefix, which must not be empty, in batches as [Each]. Other writers go on
-// meanwhile; what they add behind it stays.
+// meanwhile; what they add behind it stays, unless a power failure without
+// SyncWrites makes it go over that part again.
 func DropPrefix(prefix []byte) UpFunc {
 	if len(prefix) == 0 {
 		return func(context.Context, *Tx) error {
@@ -228,7 +230,8 @@ func (tx *Tx) readRows(p Progress, limit int) error {
 			limit = min(p.rows, most)
 		}
 	}
-	b := &batch{buffer: buffers.Get().(*buffer), nextLimit: min(2*limit, most)}
+	// A batch that was halved says how many fit about here: grow slowly.
+	b := &batch{buffer: buffers.Get().(*buffer), nextLimit: min(limit+limit/8+1, most)}
 	tx.batch = b
 	scan := store.Scan{Prefix: tx.rows.prefix, KeysOnly: tx.rows.keysOnly}
 	if p.cursor != nil {
@@ -241,7 +244,7 @@ func (tx *Tx) readRows(p Progress, limit int) error {
 		if p.until != nil && bytes.Compare(e.Key, p.until) > 0 {
 			break
 		}
-		if bytes.HasPrefix(e.Key, tx.reserved) {
+		if bytes.HasPrefix(e.Key, tx.reserved) || isRecord(e.Key) {
 			continue
 		}
 		cost += tx.limits.Cost(e)
@@ -289,8 +292,10 @@ func (tx *Tx) blame(err error) error {
 	case tx.batch.n > 1:
 		return &overflowError{rows: tx.batch.n, err: err}
 	}
-	return &store.Error{Op: "visit entry", Key: tx.batch.last, Err: fmt.Errorf("what is written for one entry exceeds a transaction: %w", err)}
+	return &store.Error{Op: "visit entry", Key: tx.batch.last, Err: fmt.Errorf("%w: %w", errRowTooBig, err)}
 }
+
+var errRowTooBig = errors.New("what is written for one entry exceeds a transaction")
 
 // An overflowError says that a batch does not fit in a transaction. It is not for
 // callers: the runner tries with fewer rows.

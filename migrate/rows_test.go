@@ -246,15 +246,18 @@ func TestEachOfTheWholeStore(t *testing.T) {
 // function drops the error or not; one behind it is not.
 func TestEachAhead(t *testing.T) {
 	tests := map[string]struct {
-		prefix string
-		key    func(store.Entry) []byte
-		want   error
+		prefix  string
+		key     func(store.Entry) []byte
+		want    error
+		deletes bool
 	}{
-		"ahead":              {"app/", func(e store.Entry) []byte { return append(e.Key, '+') }, migrate.ErrAhead},
-		"ahead, whole store": {"", func(e store.Entry) []byte { return append([]byte("x"), e.Key...) }, migrate.ErrAhead},
-		"behind":             {"app/", func(e store.Entry) []byte { return append([]byte("app/!"), e.Key...) }, nil},
-		"itself":             {"app/", func(e store.Entry) []byte { return e.Key }, nil},
-		"beyond the prefix":  {"app/", func(e store.Entry) []byte { return append([]byte("x"), e.Key...) }, nil},
+		"delete ahead":       {"app/", func(e store.Entry) []byte { return append(e.Key[:len(e.Key)-1:len(e.Key)-1], '2') }, migrate.ErrAhead, true},
+		"delete behind":      {"app/", func(store.Entry) []byte { return []byte("app/000000") }, nil, true},
+		"ahead":              {"app/", func(e store.Entry) []byte { return append(e.Key, '+') }, migrate.ErrAhead, false},
+		"ahead, whole store": {"", func(e store.Entry) []byte { return append([]byte("x"), e.Key...) }, migrate.ErrAhead, false},
+		"behind":             {"app/", func(e store.Entry) []byte { return append([]byte("app/!"), e.Key...) }, nil, false},
+		"itself":             {"app/", func(e store.Entry) []byte { return e.Key }, nil, false},
+		"beyond the prefix":  {"app/", func(e store.Entry) []byte { return append([]byte("x"), e.Key...) }, nil, false},
 	}
 	for name, tt := range tests {
 		t.Run(name, func(t *testing.T) {
@@ -262,8 +265,13 @@ func TestEachAhead(t *testing.T) {
 			load(t, st, many("app/", 3)...)
 			before := contents(t, st)
 			_, err := migrate.Up(t.Context(), st, one(migrate.Each([]byte(tt.prefix), func(_ context.Context, tx *migrate.Tx, e store.Entry) error {
-				e.Key = tt.key(e)
-				_ = tx.Set(e) // the mistake
+				key := tt.key(e)
+				if tt.deletes && !bytes.Equal(key, e.Key) {
+					_ = tx.Delete(key) // the mistake
+				} else if !tt.deletes {
+					e.Key = key
+					_ = tx.Set(e)
+				}
 				return nil
 			})))
 			if !errors.Is(err, tt.want) {
@@ -590,4 +598,120 @@ func TestInterruptedWorkIsKept(t *testing.T) {
 			}
 		})
 	}
+}
+
+// TestRetriedFailureSaysHowFarItCame: also if the second run commits nothing.
+func TestRetriedFailureSaysHowFarItCame(t *testing.T) {
+	st := narrow{openStore(t), 40}
+	load(t, st, many("app/", 50)...)
+	boom := errors.New("boom")
+	o := one(migrate.Rewrite([]byte("app/"), func(v []byte) ([]byte, error) {
+		if string(v) == "row 25" {
+			return nil, boom
+		}
+		return append(v, '!'), nil
+	}))
+	for run := range 2 {
+		_, err := migrate.Up(t.Context(), st, o)
+		failed, ok := errors.AsType[*migrate.MigrationError](err)
+		if !ok || failed.Progress == nil || failed.Progress.Transactions != 2 || !strings.Contains(err.Error(), "has 2 transactions") {
+			t.Errorf("run %d: error = %v, want one that says what is done", run, err)
+		}
+	}
+}
+
+// TestWholeStoreSparesOtherSchemas: their records are not rows, and no migration
+// writes them.
+func TestWholeStoreSparesOtherSchemas(t *testing.T) {
+	st := openStore(t)
+	other := one(set("b.rows/1", "one"))
+	other.Schema = "b"
+	mustRun(t, st, other)
+	load(t, st, store.Entry{Key: []byte("b:schema_of_mine"), Value: []byte("a row")})
+	o := one(migrate.Rewrite(nil, suffix("!")))
+	o.Schema = "a"
+	if n := mustRun(t, st, o).Applied[0].KeysWritten; n != 2 {
+		t.Errorf("%d keys written, want the row and the key that looks like a record", n)
+	}
+	mustRun(t, st, other) // is not damaged
+	for _, key := range []string{"b:schema_version", "b:schema_history:0000000001", "b:schema_lock"} {
+		_, err := migrate.Up(t.Context(), openStore(t), one(set(key, "x")))
+		if !errors.Is(err, migrate.ErrReservedKey) {
+			t.Errorf("write of %s: error = %v, want ErrReservedKey", key, err)
+		}
+	}
+}
+
+// TestLimitsOfAStep: what Tx.Limits says fits, in a step of several.
+func TestLimitsOfAStep(t *testing.T) {
+	for _, last := range []bool{true, false} {
+		st := volatile{openStore(t)}
+		mustRun(t, st, one(func(_ context.Context, tx *migrate.Tx) error {
+			if !last && tx.Cursor() == nil {
+				tx.Continue([]byte("more"))
+			}
+			for i := range tx.Limits().TxnEntries {
+				if err := tx.Set(store.Entry{Key: fmt.Appendf(nil, "%d", i)}); err != nil {
+					return err
+				}
+			}
+			return nil
+		}))
+	}
+}
+
+// TestHalvingIsRemembered: rows that write much do not make every batch overflow
+// first.
+func TestHalvingIsRemembered(t *testing.T) {
+	const n, each = 2000, 100
+	st := narrow{openStore(t), 4000} // 40 rows at most, of batches of 1000
+	load(t, st, many("app/", n)...)
+	var calls atomic.Int64
+	o := one(migrate.Each([]byte("app/"), func(_ context.Context, tx *migrate.Tx, e store.Entry) error {
+		calls.Add(1)
+		for i := range each - 1 {
+			if err := tx.Set(store.Entry{Key: fmt.Appendf(nil, "index/%s/%d", e.Key, i)}); err != nil {
+				return err
+			}
+		}
+		return nil
+	}))
+	o.Batches = 3
+	mustRun(t, limited{st, 4000}, o)
+	if calls.Load() > 3*n {
+		t.Errorf("the row function was called %d times for %d rows", calls.Load(), n)
+	}
+}
+
+// limited is a store that refuses transactions beyond its limits, as narrow does
+// not.
+type limited struct {
+	store.Store
+	entries int
+}
+
+func (l limited) Update(ctx context.Context, fn func(store.Txn) error) error {
+	return l.Store.Update(ctx, func(txn store.Txn) error {
+		t := &limitedTxn{Txn: txn, left: l.entries}
+		if err := fn(t); err != nil {
+			return err
+		}
+		return t.failed
+	})
+}
+
+type limitedTxn struct {
+	store.Txn
+	left   int
+	failed error
+}
+
+func (t *limitedTxn) Set(e store.Entry) error {
+	if t.left--; t.left < 0 && t.failed == nil {
+		t.failed = &store.Error{Op: "set", Key: e.Key, Err: store.ErrTxnTooBig}
+	}
+	if t.failed != nil {
+		return t.failed
+	}
+	return t.Txn.Set(e)
 }

@@ -18,13 +18,13 @@ var errOvertaken = errors.New("applied by another runner")
 // returns nil and no error if another runner already had.
 func (r *Runner) apply(ctx context.Context, m Migration, p *Progress, h *heart) (*Applied, error) {
 	r.log.InfoContext(ctx, fmt.Sprintf("migrating v%d -> v%d: %s", m.Version-1, m.Version, m.describe()))
-	// What the new version vouches for must be durable before it is.
-	if err := r.store.Sync(ctx); err != nil {
-		return nil, r.failed(m, nil, err)
-	}
 	u := &run{Runner: r, m: m, started: r.clock(), meter: newMeter(r, m, p)}
 	h.meter.Store(u.meter)
 	defer h.meter.Store(nil)
+	// What the new version vouches for must be durable before it is.
+	if err := r.store.Sync(ctx); err != nil {
+		return nil, r.failed(m, p, err)
+	}
 	stepping, stop := u.meter.start(ctx)
 	var done outcome
 	if p != nil {
@@ -38,6 +38,9 @@ func (r *Runner) apply(ctx context.Context, m Migration, p *Progress, h *heart) 
 	case errors.Is(done.err, errOvertaken):
 		done.err = r.overtaken(ctx, m)
 	case done.err != nil:
+		if done.progress == nil {
+			done.progress = p // of the run before
+		}
 		done.err = r.failed(m, done.progress, done.err)
 	default:
 		r.log.InfoContext(ctx, fmt.Sprintf("%s schema version updated to v%d", r.schema, m.Version))
@@ -125,6 +128,9 @@ func (u *run) step(ctx context.Context, limit int) (out outcome) {
 	}
 	out.tx.txn = nil // what it holds is in the store
 	u.meter.committed(out)
+	if out.tx.rows != nil && out.tx.batch.more {
+		u.meter.count(ctx, out)
+	}
 	return out
 }
 

@@ -42,7 +42,7 @@ type Options struct {
 
 	// Observer, if not nil, is told of everything that happens to a
 	// migration; see Event. It is called by one goroutine at a time, which
-	// waits for it.
+	// waits for it. A panic of it is logged.
 	Observer func(Event)
 
 	// Heartbeat is how often the log says how far a migration has come. 0
@@ -130,8 +130,8 @@ func (r *Runner) Up(ctx context.Context) (Report, error) {
 	return r.UpTo(ctx, r.registry.Latest())
 }
 
-// UpTo runs the pending migrations up to version target, each in a transaction
-// of its own, synced before UpTo returns. A store that is at target already is
+// UpTo runs the pending migrations up to version target, each in one transaction
+// or as many as it takes, synced before UpTo returns. A store that is at target already is
 // left as it is, at the cost of three point reads.
 //
 // The error matches [ErrRefused] if the store must not be touched by this

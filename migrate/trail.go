@@ -20,8 +20,8 @@ const trailLength = 256
 // do not meet, the batch between them was lost, its rows are as they were, and it
 // is made again before the migration goes on.
 //
-// Only batches that can be made again out of order are left unsynced; what is
-// written after any other step waits for a Sync.
+// Only batches that can be made again out of order are left unsynced. Any other
+// step waits for a Sync before it commits, and the one after it for another.
 type trail struct {
 	known  bool   // whether the fields below say what is stored
 	synced uint64 // the steps that are durable
@@ -46,8 +46,9 @@ func (u *run) leave(ctx context.Context, txn store.Txn, at Progress, tx *Tx, inP
 	t := &u.trail
 	volatile := u.store.Limits().Volatile
 	marked := volatile && inPhase && tx.rows != nil
-	if !marked || !t.known || t.once || at.Transactions-t.synced >= trailLength {
-		// The step vouches for those before it.
+	if !marked || !t.known || t.once || !tx.repeatable() || at.Transactions-t.synced >= trailLength {
+		// The step vouches for those before it, or may have written into their
+		// rows: none of them must be made again after it.
 		if err := u.store.Sync(ctx); err != nil {
 			return err
 		}
@@ -101,10 +102,10 @@ func (u *run) readTrail(s store.Reader) ([]mark, error) {
 		}
 		var m mark
 		if err := value.Unmarshal(e.Value, &m); err != nil {
-			return nil, u.unreadable(e.Key, "the trail of a migration", err)
+			return nil, u.undecodable(e.Key, "the trail of a migration", err)
 		}
 		if _, err := fmt.Sscanf(string(e.Key[len(u.keys.trail):]), "%d", &m.step); err != nil {
-			return nil, u.unreadable(e.Key, "the trail of a migration", err)
+			return nil, u.undecodable(e.Key, "the trail of a migration", err)
 		}
 		marks = append(marks, m)
 	}

@@ -62,8 +62,14 @@ func (tx *Tx) Continue(cursor []byte) {
 }
 
 // Limits returns the bounds of a step: what one transaction holds of the
-// migration's own writes.
-func (tx *Tx) Limits() store.Limits { return tx.limits }
+// migration's own writes, beside the records that the runner adds.
+func (tx *Tx) Limits() store.Limits {
+	const entries, bytes = 8, 4 << 10
+	l := tx.limits
+	l.TxnEntries = max(1, l.TxnEntries-entries)
+	l.TxnBytes = max(1, l.TxnBytes-bytes)
+	return l
+}
 
 // Get implements [store.Reader].
 func (tx *Tx) Get(key []byte) (store.Entry, error) {
@@ -90,7 +96,8 @@ func (tx *Tx) Set(e store.Entry) error {
 }
 
 // Delete implements [store.Txn]. It also refuses the schema's own keys
-// ([ErrReservedKey]).
+// ([ErrReservedKey]), and in a [RowFunc] a key that the scan has yet to reach
+// ([ErrAhead]).
 func (tx *Tx) Delete(key []byte) error {
 	if err := tx.guard("delete", key, 0); err != nil {
 		return err
@@ -122,11 +129,11 @@ func (tx *Tx) guard(op string, key []byte, size int) error {
 	}
 	tx.strayed = tx.strayed || !bytes.Equal(key, tx.row)
 	switch {
-	case bytes.HasPrefix(key, tx.reserved):
+	case bytes.HasPrefix(key, tx.reserved) || isRecord(key):
 		tx.failed = &store.Error{Op: op, Key: bytes.Clone(key), Err: ErrReservedKey}
 	case tx.limits.TornValueBytes > 0 && size >= tx.limits.TornValueBytes:
 		tx.failed = &store.Error{Op: op, Key: bytes.Clone(key), Err: fmt.Errorf("%w (it has %d bytes)", ErrTornValue, size)}
-	case op == "set" && tx.row != nil && bytes.Compare(key, tx.row) > 0 && bytes.HasPrefix(key, tx.rows.prefix):
+	case tx.row != nil && bytes.Compare(key, tx.row) > 0 && bytes.HasPrefix(key, tx.rows.prefix):
 		tx.failed = &store.Error{Op: op, Key: bytes.Clone(key), Err: ErrAhead}
 	}
 	return tx.failed

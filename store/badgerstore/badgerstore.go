@@ -83,7 +83,7 @@ func New(db *badger.DB) (*Store, error) {
 		return nil, &store.Error{Op: "use badger database", Err: fmt.Errorf(
 			"%w: DetectConflicts is off, so two programs could both run a migration; open it with WithDetectConflicts(true)", store.ErrUnsupported)}
 	}
-	return &Store{db: db, opts: opts, limits: limits(db, opts)}, nil
+	return &Store{db: db, opts: opts, limits: limits(db, opts), durable: map[string]bool{}}, nil
 }
 
 // managed reports whether the program orders the transactions of db. Badger has

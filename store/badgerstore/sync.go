@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"io/fs"
+	"maps"
 	"os"
 	"path/filepath"
 	"slices"
@@ -44,6 +45,7 @@ func (s *Store) syncDir(ctx context.Context, dir string) error {
 	if err != nil {
 		return err
 	}
+	durable := map[string]bool{} // beside those that are known
 	named := false
 	var faults *multierror.Error
 	for _, f := range files {
@@ -51,8 +53,8 @@ func (s *Store) syncDir(ctx context.Context, dir string) error {
 			return err
 		}
 		path := filepath.Join(dir, f.Name())
-		durable, known := s.durable[path]
-		if !holdsData(f.Name()) || durable {
+		unchanging, known := s.durable[path]
+		if !holdsData(f.Name()) || unchanging {
 			continue
 		}
 		// A flushed memtable's log and a compacted table may vanish meanwhile:
@@ -62,18 +64,15 @@ func (s *Store) syncDir(ctx context.Context, dir string) error {
 			faults = multierror.Append(faults, err)
 			continue
 		}
-		if s.durable == nil {
-			s.durable = map[string]bool{}
-		}
-		s.durable[path] = filepath.Ext(path) == ".sst"
+		durable[path] = filepath.Ext(path) == ".sst"
 		named = named || !known
 	}
 	if named {
 		if err := syncFile(dir); err != nil {
-			faults = multierror.Append(faults, err)
-			s.durable = nil
+			return multierror.Append(faults, err)
 		}
 	}
+	maps.Copy(s.durable, durable) // only now that their names are
 	return faults.ErrorOrNil()
 }
 func holdsData(name string) bool {

@@ -73,21 +73,20 @@ func (f *Faulty) Operations() int {
 
 // operation counts one and returns its error, if it is to have one.
 func (f *Faulty) operation() error {
+	_, err := f.count()
+	return err
+}
+
+// count counts one operation. chosen says that it is the one that fails first.
+func (f *Faulty) count() (chosen bool, err error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.seen++
-	if f.at > 0 && (f.seen == f.at || f.seen > f.at && f.fault != Error) {
-		return ErrFault
+	chosen = f.seen == f.at
+	if chosen || f.at > 0 && f.seen > f.at && f.fault != Error {
+		err = ErrFault
 	}
-	return nil
-}
-
-// commit counts one. done says that it is to be done, whatever the error.
-func (f *Faulty) commit() (done bool, err error) {
-	err = f.operation()
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	return err == nil || f.fault == StopAfterCommit && f.seen == f.at, err
+	return chosen, err
 }
 
 // View implements [store.Store].
@@ -103,7 +102,7 @@ func (f *Faulty) Update(ctx context.Context, fn func(store.Txn) error) error {
 	if err := f.operation(); err != nil {
 		return err
 	}
-	var failed error
+	var after error // of a commit that is done all the same
 	err := f.Store.Update(ctx, func(txn store.Txn) error {
 		t := &faultyTxn{faultyReader: faultyReader{txn, f}, txn: txn}
 		if err := fn(t); err != nil {
@@ -112,13 +111,17 @@ func (f *Faulty) Update(ctx context.Context, fn func(store.Txn) error) error {
 		if t.poison != nil {
 			return t.poison
 		}
-		var done bool
-		if done, failed = f.commit(); !done {
-			return failed
+		chosen, err := f.count()
+		if chosen && f.fault == StopAfterCommit {
+			after = err
+			return nil
 		}
-		return nil
+		return err
 	})
-	return errors.Join(err, failed)
+	if err == nil {
+		err = after
+	}
+	return err
 }
 
 // Sync implements [store.Store].
