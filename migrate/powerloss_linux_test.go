@@ -46,7 +46,7 @@ func TestPowerLossOnDisk(t *testing.T) {
 	t.Logf("seed %d", seed)
 	random := rand.New(rand.NewPCG(seed, 0))
 	configure := lossOptions(2048, false)
-	want := lossRun(t, configure, t.TempDir(), nil, slog.DiscardHandler)
+	want := lossRun(t, configure, t.TempDir(), rewriteTwice, nil, slog.DiscardHandler)
 	lost := 0
 	for round := range rounds {
 		command(t, "truncate", "--size=256M", image)
@@ -59,7 +59,7 @@ func TestPowerLossOnDisk(t *testing.T) {
 		}
 		command(t, "umount", mount)
 		command(t, "mount", "-o", "loop", image, mount)
-		if got := lossRun(t, configure, dir, nil, slog.DiscardHandler); got != want {
+		if got := lossRun(t, configure, dir, rewriteTwice, nil, slog.DiscardHandler); got != want {
 			t.Errorf("store after power loss %d and a second run:\n%s", round, firstDifference(want, got))
 		}
 		command(t, "umount", mount)
@@ -143,7 +143,8 @@ func lossProgram(ctx context.Context, dir string) (err error) {
 	if err != nil {
 		return err
 	}
-	o := lossMigration()
+	o := one(rewriteTwice)
+	o.Heartbeat = -1
 	o.Observer = func(e migrate.Event) { fmt.Println(e.Kind) }
 	_, err = migrate.Up(ctx, st, o)
 	return err
