@@ -7,6 +7,9 @@
 # The race detector needs a C compiler; make check insists on it.
 RACE := $(if $(filter 1,$(shell go env CGO_ENABLED)),-race)
 
+# A program of its own module, as a user has.
+NOTES := testdata/notes
+
 .PHONY: demo test bench check soak lint tidy generated
 
 demo:
@@ -14,12 +17,14 @@ demo:
 
 test:
 	go test $(RACE) ./...
+	cd $(NOTES) && go test $(RACE) ./...
 
 bench:
 	@go run ./testdata/bench $(BENCH)
 
 check: lint tidy generated
 	go test -race ./...
+	cd $(NOTES) && go test -race ./...
 
 soak:
 	KVMIGRATE_SOAK=1 go test -count=1 -timeout 2h -run 'Kill|PowerLoss' ./migrate ./store/badgerstore
@@ -30,11 +35,14 @@ lint:
 	dir=$$(mktemp -d) && trap 'rm -rf "$$dir"' EXIT && go build -o "$$dir/migratevet" ./migrate/cmd/migratevet && \
 		go vet -vettool="$$dir/migratevet" -live github.com/kvmigrate/kvmigrate/systables ./migrations
 	go tool -modfile=.ci/tools/go.mod golangci-lint run ./... ./testdata/demo ./testdata/bench
+	cd $(NOTES) && go vet ./... && go tool -modfile=../../.ci/tools/go.mod golangci-lint run ./...
 
 tidy:
 	go mod tidy -diff
+	cd $(NOTES) && go mod tidy -diff
 
 # Without NAME the generators change nothing but what they keep up to date.
 generated:
 	go generate ./...
+	cd $(NOTES) && go generate ./...
 	git diff --exit-code -- migrations testdata docs

@@ -28,8 +28,8 @@ func TestGettingStarted(t *testing.T) {
 	}
 	dir := t.TempDir()
 	blocks := fileBlocks.FindAllSubmatch(page, -1)
-	if len(blocks) != 4 {
-		t.Fatalf("found %d files in the page, want 4", len(blocks))
+	if len(blocks) != 5 {
+		t.Fatalf("found %d files in the page, want 5", len(blocks))
 	}
 	for _, b := range blocks {
 		path := filepath.Join(dir, string(b[1]))
@@ -47,6 +47,13 @@ func TestGettingStarted(t *testing.T) {
 	}
 	if diff := cmp.Diff("v2 -> v2\n", run(t, dir, nil, "go", "run", ".")); diff != "" {
 		t.Errorf("second run (-want +got):\n%s", diff)
+	}
+	run(t, dir, nil, "go", "test", "./migrations", "-update")
+	run(t, dir, nil, "go", "test", "./migrations")
+	for _, path := range []string{"golden/v0002_add_titles/after.txt", "stores/v0002/MANIFEST"} {
+		if _, err := os.Stat(filepath.Join(dir, "migrations/testdata", path)); err != nil {
+			t.Error(err)
+		}
 	}
 	run(t, dir, []string{"NAME=add_tags"}, "go", "generate", "./migrations")
 	run(t, dir, nil, "go", "vet", "./...")

@@ -79,10 +79,11 @@ func DropPrefix(prefix []byte) UpFunc {
 
 // Index returns an Up that adds the entries of an index for every row of the
 // partition rows, in batches as [Each]. entry is given a row's key within rows and
-// its value, and returns the key within index and the value of its entry, or a
-// nil key if the row is not indexed. The same holds of it as of a [RowFunc]: it
-// must be safe for concurrent use, and id and row are valid until it returns. An
-// index entry expires with its row.
+// its value, and returns the key within index and the value of its entry, which
+// may be empty, or a nil key if the row is not indexed. The same holds of it as of
+// a [RowFunc]: it must be safe for concurrent use, and id and row are valid until
+// it returns. An index entry expires with its row. A row with several entries, one
+// for each of its tags, is for [Each], which must then see to the expiry itself.
 //
 // If two rows have the same key, or index already holds another value under one,
 // the error matches [ErrDuplicate]. A key that is not meant to be unique ends with

@@ -57,7 +57,9 @@ const (
 // Config adapts the commands to a program. The zero Config is the default
 // registry and schema, over Badger directories.
 type Config struct {
-	// Name is the name of the command in help texts. Empty means "kvmigrate".
+	// Name is what one types for the command, as help texts show it: in a tree
+	// of commands the words of the whole path, of which the last is the
+	// command's own, as in "notes schema". Empty means "kvmigrate".
 	Name string
 
 	// Registry holds the migrations. Nil means migrate's default registry.
@@ -65,6 +67,10 @@ type Config struct {
 
 	// Schema is the default of --schema. Empty means migrate.DefaultSchema.
 	Schema string
+
+	// Store is the default of --store. Empty means none: the flag must be
+	// given.
+	Store string
 
 	// Program is what history says ran a migration. Empty means the main
 	// module and its version.
@@ -145,7 +151,7 @@ func Command(cfg Config) *cobra.Command {
 	}
 	a := &app{Config: cfg}
 	root := &cobra.Command{
-		Use:   cfg.Name,
+		Use:   cfg.Name[strings.LastIndexByte(cfg.Name, ' ')+1:],
 		Short: "Versioned schema migrations for key-value stores",
 		Long: `Versioned schema migrations for key-value stores.
 
@@ -166,7 +172,7 @@ Exit codes:
 	}
 	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return usage(err) })
 	flags := root.PersistentFlags()
-	flags.StringVar(&a.store, "store", "", "the store: the path of a Badger directory")
+	flags.StringVar(&a.store, "store", cfg.Store, "the store: the path of a Badger directory")
 	flags.StringVar(&a.schema, "schema", cfg.Schema, "the schema within the store")
 	flags.BoolVar(&a.allowUnversioned, "allow-unversioned", false, "take a store with data and no version for one at v0")
 	flags.BoolVarP(&a.verbose, "verbose", "v", false, "log what is not news, too")

@@ -151,6 +151,34 @@ func TestCommandInATree(t *testing.T) {
 	}
 }
 
+// TestNameInATree: what the help says can be typed, and a program that knows its
+// store need not be told.
+func TestNameInATree(t *testing.T) {
+	root := &cobra.Command{Use: "notes", SilenceErrors: true, SilenceUsage: true}
+	root.AddCommand(cli.Command(cli.Config{
+		Name: "notes schema", Schema: "notes", Registry: notes(), Store: filepath.Join(t.TempDir(), "store"),
+	}))
+	run := func(args ...string) string {
+		t.Helper()
+		var out bytes.Buffer
+		root.SetArgs(args)
+		root.SetOut(&out)
+		if err := root.ExecuteContext(t.Context()); err != nil {
+			t.Fatalf("%v: %v", args, err)
+		}
+		return out.String()
+	}
+	if got, want := run("schema", "up"), "notes schema is at v1 (1 applied)\n"; got != want {
+		t.Errorf("up printed %q, want %q", got, want)
+	}
+	help := run("schema", "plan", "--help")
+	for _, want := range []string{"  notes schema plan [flags]\n", "  notes schema --store DIR plan\n"} {
+		if !strings.Contains(help, want) {
+			t.Errorf("help lacks %q:\n%s", want, help)
+		}
+	}
+}
+
 // TestGoldenFolder: the program says where new puts things, and the flags have
 // the last word.
 func TestGoldenFolder(t *testing.T) {

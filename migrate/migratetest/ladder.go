@@ -121,7 +121,7 @@ func (s Suite) oldStore(t *testing.T, version uint32) (all []store.Entry, err er
 	if err := os.CopyFS(dir, os.DirFS(s.storeDir(version))); err != nil {
 		return nil, err
 	}
-	err = withStoreIn(t.Context(), dir, func(st store.Store) error {
+	err = withStoreIn(t.Context(), dir, small, func(st store.Store) error {
 		report, err := s.upTo(t.Context(), st, version)
 		if err != nil {
 			return err
@@ -135,8 +135,10 @@ func (s Suite) oldStore(t *testing.T, version uint32) (all []store.Entry, err er
 	return all, err
 }
 
-func withStoreIn(ctx context.Context, dir string, do func(st store.Store) error) (err error) {
-	st, err := badgerstore.Open(ctx, dir, badgerstore.Options{Configure: badgerstore.Small})
+var small = badgerstore.Options{Configure: badgerstore.Small}
+
+func withStoreIn(ctx context.Context, dir string, o badgerstore.Options, do func(st store.Store) error) (err error) {
+	st, err := badgerstore.Open(ctx, dir, o)
 	if err != nil {
 		return err
 	}
@@ -164,7 +166,7 @@ func (s Suite) makeStores(ctx context.Context) error {
 			}
 			before = append(before, wrote...)
 		}
-		if err := withStoreIn(ctx, dir, func(st store.Store) error { return load(ctx, st, before) }); err != nil {
+		if err := withStoreIn(ctx, dir, small, func(st store.Store) error { return load(ctx, st, before) }); err != nil {
 			return err
 		}
 		// A megabyte of zeros, which Badger makes again.

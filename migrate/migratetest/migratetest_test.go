@@ -234,11 +234,15 @@ func TestMemory(t *testing.T) {
 		return store.Entry{Key: fmt.Appendf(nil, "app/%06d", i), Value: make([]byte, size)}
 	}
 	var kept [][]byte
-	hoard := migrate.Migration{Version: 1, Name: "hoard", Up: migrate.Serial(migrate.Each([]byte("app/"), func(_ context.Context, _ *migrate.Tx, e store.Entry) error {
-		kept = append(kept, bytes.Clone(e.Value))
-		return nil
+	rewrite := func(value []byte) ([]byte, error) {
+		value[0]++
+		return value, nil
+	}
+	light := migrate.Migration{Version: 1, Name: "light", Up: migrate.Rewrite([]byte("app/"), rewrite)}
+	hoard := migrate.Migration{Version: 1, Name: "hoard", Up: migrate.Serial(migrate.Rewrite([]byte("app/"), func(value []byte) ([]byte, error) {
+		kept = append(kept, bytes.Clone(value))
+		return rewrite(value)
 	}))}
-	light := migrate.Migration{Version: 1, Name: "light", Up: migrate.Each([]byte("app/"), func(context.Context, *migrate.Tx, store.Entry) error { return nil })}
 	measure := func(m migrate.Migration) uint64 {
 		growth, err := suite(t, nil, m).memory(t.Context(), t.TempDir(), 1, rows, row)
 		if err != nil {
@@ -248,6 +252,9 @@ func TestMemory(t *testing.T) {
 	}
 	lightly, hoarded := measure(light), measure(hoard)
 	runtime.KeepAlive(kept)
+	if lightly > 64<<20 {
+		t.Errorf("a migration that rewrites %d bytes and keeps none grew the heap by %d", rows*size, lightly)
+	}
 	if lightly+rows*size/2 > hoarded {
 		t.Errorf("a migration that keeps %d bytes grew the heap by %d, one that keeps nothing by %d", rows*size, hoarded, lightly)
 	}

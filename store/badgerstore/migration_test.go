@@ -51,6 +51,31 @@ func TestForMigration(t *testing.T) {
 	}
 }
 
+// A store that grew under Uncompacted holds the same when it is opened as a small
+// one.
+func TestUncompacted(t *testing.T) {
+	dir := t.TempDir()
+	st := open(t, dir, badgerstore.Uncompacted)
+	const rows, passes = 10_000, 6 // 50 MiB
+	for pass := range passes {
+		for first := 0; first < rows; first += 100 {
+			update(t, st, setRows(first, 100, pass))
+		}
+	}
+	want := contents(t, st)
+	for _, level := range st.DB().Levels()[1:] {
+		if level.NumTables > 0 {
+			t.Errorf("level %d has %d tables", level.Level, level.NumTables)
+		}
+	}
+	if err := st.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff(want, contents(t, open(t, dir, badgerstore.Small))); diff != "" {
+		t.Errorf("opened again as a small store (-under Uncompacted +got):\n%s", diff)
+	}
+}
+
 // setRows sets n rows from first on to what they hold after a pass.
 func setRows(first, n, pass int) func(store.Txn) error {
 	return func(tx store.Txn) error {
