@@ -77,6 +77,57 @@ func TestGettingStarted(t *testing.T) {
 	run(t, dir, nil, "go", "vet", "-vettool="+tool, "-live", "example.com/notes/tables/...", "./migrations")
 }
 
+// pageBlocks matches a block with what stands before and after it: the name of a
+// file, or that the commands fail.
+var pageBlocks = regexp.MustCompile("(?ms)(?:^`([^`\n]+)`:\n\n)?^```(go|text|sh)\n(.*?)^```\n(\nfails)?")
+
+// TestWritingMigrations does what writing-migrations.md says, from top to bottom.
+func TestWritingMigrations(t *testing.T) {
+	page, err := os.ReadFile("writing-migrations.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	dir := t.TempDir()
+	useThisModule(t, dir)
+	files, commands := 0, 0
+	for _, b := range pageBlocks.FindAllStringSubmatch(string(page), -1) {
+		path, kind, text, fails := b[1], b[2], b[3], b[4] != ""
+		if kind != "sh" {
+			files++
+			if err := os.MkdirAll(filepath.Join(dir, filepath.Dir(path)), 0o755); err != nil {
+				t.Fatal(err)
+			}
+			if err := os.WriteFile(filepath.Join(dir, path), []byte(text), 0o644); err != nil {
+				t.Fatal(err)
+			}
+			continue
+		}
+		commands++
+		cmd := exec.CommandContext(t.Context(), "sh", "-ec", text)
+		cmd.Dir = dir
+		cmd.Env = append(os.Environ(), "GOFLAGS=-mod=mod -buildvcs=false", "GOPROXY=off", "GOWORK=off")
+		out, err := cmd.CombinedOutput()
+		if fails != (err != nil) {
+			t.Fatalf("%s\nfails = %v, want %v:\n%s", text, err != nil, fails, out)
+		}
+		if fails && !strings.Contains(string(out), "write this migration, and the entries of its fixture.txt") {
+			t.Errorf("%s\nsays\n%s", text, out)
+		}
+	}
+	if files != 4 || commands != 5 {
+		t.Errorf("%d files and %d blocks of commands, want 4 and 5", files, commands)
+	}
+	golden := filepath.Join(dir, "migrations", "testdata", "golden", "v0001_count_words")
+	for name, want := range map[string]string{
+		"after.txt":     `"notes/1" {"text": "Hello, wide world", "words": 3}`,
+		"bad_row.error": "note: decode value of 1 bytes",
+	} {
+		if text, err := os.ReadFile(filepath.Join(golden, name)); err != nil || !strings.Contains(string(text), want) {
+			t.Errorf("%s = %s, %v; want %s in it", name, text, err, want)
+		}
+	}
+}
+
 // useThisModule stands in for go get: the module in dir uses this working tree,
 // at the versions of its go.mod and go.sum.
 func useThisModule(t *testing.T, dir string) {
@@ -100,6 +151,12 @@ func useThisModule(t *testing.T, dir string) {
 		if err := os.WriteFile(filepath.Join(dir, name), data, 0o644); err != nil {
 			t.Fatal(err)
 		}
+	}
+	// The tests themselves need no network; this fetches what they may look up.
+	download := exec.CommandContext(t.Context(), "go", "mod", "download")
+	download.Dir = dir
+	if out, err := download.CombinedOutput(); err != nil {
+		t.Fatalf("go mod download: %v\n%s", err, out)
 	}
 }
 

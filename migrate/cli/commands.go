@@ -348,7 +348,7 @@ func (a *app) create() *cobra.Command {
 	cmd.Flags().StringVar(&o.Dir, "dir", a.MigrationsDir, "the folder of the migrations")
 	cmd.Flags().StringVar(&o.Golden, "golden", a.Golden, golden)
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
-		o.Name = args[0]
+		o.Name, o.Schema = args[0], a.schema
 		if o.Golden != "" && !filepath.IsAbs(o.Golden) {
 			abs, err := filepath.Abs(o.Golden)
 			if err != nil {
@@ -360,7 +360,11 @@ func (a *app) create() *cobra.Command {
 		if err != nil {
 			return err
 		}
-		_, err = fmt.Fprintf(cmd.OutOrStdout(), "%s\n%s\n", created.File, created.Fixture)
+		w := cmd.OutOrStdout()
+		_, err = fmt.Fprintf(w, "%s\n%s\n", created.File, created.Fixture)
+		if err == nil && created.Test != "" {
+			_, err = fmt.Fprintln(w, created.Test)
+		}
 		return err
 	}
 	return cmd

@@ -69,8 +69,8 @@ func TestGoGenerate(t *testing.T) {
 		t.Fatal(err)
 	}
 	want := "faults: <nil>\n" +
-		"v0001_add_notes add_notes: write this migration\n" +
-		"v0002_add_tags add_tags: write this migration\n"
+		"v0001_add_notes write this migration, and the entries of its fixture.txt; then go test -update writes its after.txt, for you to review\n" +
+		"v0002_add_tags write this migration, and the entries of its fixture.txt; then go test -update writes its after.txt, for you to review\n"
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Errorf("the program prints (-want +got):\n%s", diff)
 	}

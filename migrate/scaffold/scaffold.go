@@ -1,6 +1,6 @@
 // Package scaffold writes the file of a schema's next migration, the stub of its
-// golden fixture, and its line in migrations.sum (package frozen). The command
-// newmigration is its front end.
+// golden fixture, its line in migrations.sum (package frozen) and, if there is none
+// yet, the test of all migrations. The command newmigration is its front end.
 //
 // # Names
 //
@@ -16,6 +16,7 @@
 package scaffold
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -57,6 +58,10 @@ type Options struct {
 	// the go command reads as a condition is refused: v0002_drop_windows.go
 	// would be part of the program on Windows alone, v0002_add_test.go nowhere.
 	Name string
+
+	// Schema is the name of the schema, which the test needs. "" is
+	// migrate.DefaultSchema.
+	Schema string
 }
 
 // Created is what New made. The paths start with Options.Dir, or with
@@ -65,6 +70,7 @@ type Created struct {
 	Version uint32
 	File    string // the migration, <Dir>/vNNNN_name.go
 	Fixture string // the stub, <Golden>/vNNNN_name/fixture.txt
+	Test    string // <Dir>/migrations_test.go, "" if a test of the migrations is there
 }
 
 // New creates the migration after the last one in o.Dir, and its fixture. The
@@ -187,10 +193,40 @@ func write(o Options, made *created) (Created, error) {
 	if err := made.file(c.Fixture, stub.fixture()); err != nil {
 		return Created{}, inTheWay(c.Fixture, err)
 	}
+	if c.Test, err = writeTest(o, stub, made); err != nil {
+		return Created{}, err
+	}
 	if err := made.file(c.File, source); err != nil {
 		return Created{}, inTheWay(c.File, err)
 	}
 	return c, nil
+}
+
+// writeTest makes the test of all migrations, unless there is one.
+func writeTest(o Options, stub stub, made *created) (path string, err error) {
+	tests, err := filepath.Glob(filepath.Join(o.Dir, "*_test.go"))
+	if err != nil {
+		return "", err
+	}
+	path = filepath.Join(o.Dir, "migrations_test.go")
+	for _, test := range tests {
+		source, err := os.ReadFile(test)
+		if err != nil {
+			return "", err
+		}
+		if test == path || bytes.Contains(source, []byte("migratetest.")) {
+			return "", nil
+		}
+	}
+	golden, err := filepath.Rel(o.Dir, o.Golden)
+	if err != nil {
+		golden = o.Golden // on another drive
+	}
+	source, err := stub.test(o.Schema, filepath.ToSlash(golden))
+	if err != nil {
+		return "", err
+	}
+	return path, made.file(path, source)
 }
 
 // inTheWay makes an error that matches ErrExists of one that says that path is

@@ -78,7 +78,7 @@ func TestNew(t *testing.T) {
 				t.Fatal(err)
 			}
 			want := tt.want
-			want.File, want.Fixture = filepath.Join(dir, want.File), filepath.Join(dir, want.Fixture)
+			want.File, want.Fixture, want.Test = filepath.Join(dir, want.File), filepath.Join(dir, want.Fixture), filepath.Join(dir, want.Test)
 			if diff := cmp.Diff(want, got); diff != "" {
 				t.Errorf("Created (-want +got):\n%s", diff)
 			}
@@ -477,7 +477,7 @@ func checkLadder(t *testing.T, dir string, n uint32) {
 
 // created returns what New makes of a version, relative to its folder.
 func created(version uint32, id, golden string) scaffold.Created {
-	return scaffold.Created{Version: version, File: id + ".go", Fixture: filepath.Join(golden, id, "fixture.txt")}
+	return scaffold.Created{Version: version, File: id + ".go", Fixture: filepath.Join(golden, id, "fixture.txt"), Test: "migrations_test.go"}
 }
 
 // folder makes a folder of that name, alone in another, with files.

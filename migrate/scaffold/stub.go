@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"fmt"
 	"go/format"
+	"strings"
 	"text/template"
 )
 
@@ -54,9 +55,42 @@ func init() {
 //     both runs must write the same.
 //   - Once it is released, never edit it. Write the next one.
 func up{{.Number}}(ctx context.Context, tx *migrate.Tx) error {
-	return errors.New("{{.Name}}: write this migration")
+	return errors.New("write this migration, and the entries of its fixture.txt; then go test -update writes its after.txt, for you to review")
 }
 `))
+
+var testTemplate = template.Must(template.New("test").Parse(`package {{.Package}}
+
+import (
+	"testing"
+
+	"github.com/kvmigrate/kvmigrate/migrate/migratetest"
+)
+
+// TestMigrations holds every version against its golden files, from every version
+// before it and through a crash at every operation. go test -update writes what a
+// new version leaves; review the difference.
+func TestMigrations(t *testing.T) {
+	migratetest.Run(t, migratetest.Suite{ {{.Fields}} })
+}
+`))
+
+// test returns the file that tests all migrations, formatted.
+func (s stub) test(schema, golden string) ([]byte, error) {
+	var fields []string
+	if schema != "" {
+		fields = append(fields, fmt.Sprintf("Schema: %q", schema))
+	}
+	if golden != "testdata/golden" {
+		fields = append(fields, fmt.Sprintf("Golden: %q", golden))
+	}
+	var out bytes.Buffer
+	err := testTemplate.Execute(&out, struct{ Package, Fields string }{s.Package, strings.Join(fields, ", ")})
+	if err != nil {
+		return nil, err
+	}
+	return format.Source(out.Bytes())
+}
 
 // source returns the migration's file, formatted.
 func (s stub) source() ([]byte, error) {

@@ -56,11 +56,12 @@ func run(ctx context.Context, args []string, env string, stdout, stderr io.Write
 	flags := flag.NewFlagSet("newmigration", flag.ContinueOnError)
 	flags.SetOutput(stderr)
 	flags.Usage = func() {
-		fmt.Fprintln(stderr, "usage: newmigration [-dir folder] [-golden folder] [name]")
+		fmt.Fprintln(stderr, "usage: newmigration [-dir folder] [-golden folder] [-schema name] [name]")
 		fmt.Fprintln(stderr, "       newmigration [-dir folder] -accept version")
 		flags.PrintDefaults()
 	}
 	dir := flags.String("dir", ".", "the `folder` of the migrations")
+	schema := flags.String("schema", "", "the `name` of the schema, for the test of the migrations (default \"system\")")
 	golden := flags.String("golden", "testdata/golden", "the `folder` of the golden fixtures, absolute or relative to -dir")
 	accept := uint32(0)
 	flags.Func("accept", "renew the line of this `version` in "+frozen.SumFile+" after a harmless edit, and do nothing else", func(s string) error {
@@ -98,11 +99,14 @@ func run(ctx context.Context, args []string, env string, stdout, stderr io.Write
 
 	ctx, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
-	made, err := scaffold.New(ctx, scaffold.Options{Dir: *dir, Golden: *golden, Name: name})
+	made, err := scaffold.New(ctx, scaffold.Options{Dir: *dir, Golden: *golden, Name: name, Schema: *schema})
 	if err != nil {
 		return report(err, stderr)
 	}
 	fmt.Fprintf(stdout, "%s\n%s\n", made.File, made.Fixture)
+	if made.Test != "" {
+		fmt.Fprintln(stdout, made.Test)
+	}
 	return 0
 }
 

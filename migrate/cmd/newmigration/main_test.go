@@ -17,6 +17,7 @@ func TestRun(t *testing.T) {
 	const (
 		one = "v0001_add_thing.go\n"
 		two = "testdata/golden/v0001_add_thing/fixture.txt\n"
+		tri = "migrations_test.go\n"
 	)
 	for _, tt := range []struct {
 		name   string
@@ -26,11 +27,11 @@ func TestRun(t *testing.T) {
 		stdout string
 		stderr string // is contained in it
 	}{
-		{name: "argument", args: []string{"add_thing"}, stdout: one + two},
-		{name: "environment", env: "add_thing", stdout: one + two},
-		{name: "argument before environment", args: []string{"add_thing"}, env: "other", stdout: one + two},
-		{name: "golden", args: []string{"-golden", "g", "add_thing"}, stdout: one + "g/v0001_add_thing/fixture.txt\n"},
-		{name: "dir", args: []string{"-dir", "sub", "add_thing"}, stdout: "sub/" + one + "sub/" + two},
+		{name: "argument", args: []string{"add_thing"}, stdout: one + two + tri},
+		{name: "environment", env: "add_thing", stdout: one + two + tri},
+		{name: "argument before environment", args: []string{"add_thing"}, env: "other", stdout: one + two + tri},
+		{name: "golden", args: []string{"-golden", "g", "add_thing"}, stdout: one + "g/v0001_add_thing/fixture.txt\n" + tri},
+		{name: "dir", args: []string{"-dir", "sub", "add_thing"}, stdout: "sub/" + one + "sub/" + two + "sub/" + tri},
 		{name: "no name", stderr: "no migration to start"},
 		{name: "empty argument", args: []string{""}, env: "add_thing", status: 1, stderr: "bad name"},
 		{name: "bad name", env: "Add", status: 1, stderr: "bad name"},

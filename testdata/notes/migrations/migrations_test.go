@@ -5,6 +5,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/kvmigrate/kvmigrate/migrate/frozen"
 	"github.com/kvmigrate/kvmigrate/migrate/migratetest"
 	"github.com/kvmigrate/kvmigrate/store"
 	"github.com/kvmigrate/kvmigrate/store/value"
@@ -15,6 +16,12 @@ import (
 var suite = migratetest.Suite{Schema: migrations.Schema}
 
 func TestMigrations(t *testing.T) { migratetest.Run(t, suite) }
+
+func TestFrozen(t *testing.T) {
+	if err := frozen.Check("."); err != nil {
+		t.Error(err)
+	}
+}
 
 // TestSplitTitleMemory: the rewrite holds batches of notes, not all 60 MiB of
 // them.
