@@ -341,31 +341,3 @@ func (d *disk) lose(name string, share float64) []byte {
 	}
 	return now
 }
-
-// TestTornValueIsRefused: without SyncWrites a value in the value log can come
-// back empty after a power loss, so that no step that vouches for it may write
-// it.
-func TestTornValueIsRefused(t *testing.T) {
-	db, err := badger.Open(small(badger.DefaultOptions(t.TempDir())).WithValueThreshold(128).WithLogger(nil))
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer func() {
-		if err := db.Close(); err != nil {
-			t.Error(err)
-		}
-	}()
-	st, err := badgerstore.New(db)
-	if err != nil {
-		t.Fatal(err)
-	}
-	load(t, st, many("app/", 3)...)
-	before := contents(t, st)
-	_, err = migrate.Up(t.Context(), st, one(migrate.Rewrite([]byte("app/"), suffix(fmt.Sprintf("%0300d", 0)))))
-	if !errors.Is(err, migrate.ErrTornValue) {
-		t.Errorf("error = %v, want ErrTornValue", err)
-	}
-	if diff := cmp.Diff(before, contents(t, st)); diff != "" {
-		t.Errorf("store (-before +after):\n%s", diff)
-	}
-}
