@@ -25,6 +25,7 @@ const crashes = 50
 // flag -crash.all has every one.
 func Crash(t *testing.T, s Suite) {
 	t.Helper()
+	s = s.raw()
 	for _, m := range s.registry().Migrations() {
 		t.Run(m.ID(), func(t *testing.T) {
 			before, err := s.at(t.Context(), m.Version-1, true)

@@ -154,9 +154,38 @@ func (s Suite) strangers() error {
 		return err
 	}
 	for _, f := range folders {
-		if f.IsDir() && !known[f.Name()] {
-			return fmt.Errorf("%s belongs to no migration", filepath.Join(dir, f.Name()))
+		if !f.IsDir() {
+			continue
+		}
+		folder := filepath.Join(dir, f.Name())
+		if !known[f.Name()] {
+			return fmt.Errorf("%s belongs to no migration", folder)
+		}
+		files, err := os.ReadDir(folder)
+		if err != nil {
+			return err
+		}
+		for _, file := range files {
+			if err := strangeFile(folder, file.Name()); err != nil {
+				return err
+			}
 		}
 	}
 	return nil
+}
+
+// strangeFile finds a file that no test looks at, as after a slip in its name.
+func strangeFile(folder, name string) error {
+	bad := strings.HasPrefix(name, "bad_")
+	switch {
+	case name == "fixture.txt", name == "after.txt", bad && strings.HasSuffix(name, ".txt"):
+		return nil
+	case bad && strings.HasSuffix(name, ".error"):
+		fixture := strings.TrimSuffix(name, ".error") + ".txt"
+		if _, err := os.Stat(filepath.Join(folder, fixture)); err != nil {
+			return fmt.Errorf("%s is the error of a fixture that is gone: %w", filepath.Join(folder, name), err)
+		}
+		return nil
+	}
+	return fmt.Errorf("%s is no file of a migration: want fixture.txt, after.txt, bad_NAME.txt or bad_NAME.error", filepath.Join(folder, name))
 }

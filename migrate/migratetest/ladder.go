@@ -16,9 +16,10 @@ import (
 // Ladder takes stores of every version to every later one, in one run and version
 // by version, and wants the same of both: empty stores, stores with the fixtures
 // of all versions up to where they start, and the old stores on the disk, of
-// which it migrates copies. So a store that was upgraded is a store that was made
-// anew. An old store whose version is not in its name fails, and so does a
-// migration without one, unless no old store is there at all.
+// which it migrates copies. What an old store holds at the newest version must be
+// what the file vNNNN.after.txt beside it says. An old store whose version is not
+// in its name fails, and so does a migration without one, unless no old store is
+// there at all.
 func Ladder(t *testing.T, s Suite) {
 	t.Helper()
 	if *update {
@@ -26,7 +27,8 @@ func Ladder(t *testing.T, s Suite) {
 			t.Fatal(err)
 		}
 	}
-	for start := range s.registry().Latest() {
+	s = s.raw()
+	for start := range s.registry().Latest() + 1 {
 		t.Run(fmt.Sprintf("from v%d", start), func(t *testing.T) {
 			for name, fixtures := range map[string]bool{"empty": false, "with fixtures": true} {
 				before, err := s.at(t.Context(), start, fixtures)
@@ -40,6 +42,9 @@ func Ladder(t *testing.T, s Suite) {
 			before, err := s.oldStore(t, start)
 			if err == nil && before != nil {
 				err = s.climbBothWays(t.Context(), before, start)
+			}
+			if err == nil && before != nil {
+				err = s.upgraded(t.Context(), before, start)
 			}
 			if err != nil {
 				t.Errorf("old store: %v", err)
@@ -104,6 +109,24 @@ func (s Suite) climbBothWays(ctx context.Context, before []store.Entry, start ui
 	})
 }
 
+// upgraded compares what an old store, which held before, holds at the newest
+// version with its golden file.
+func (s Suite) upgraded(ctx context.Context, before []store.Entry, start uint32) error {
+	return withStore(ctx, func(st store.Store) error {
+		if err := load(ctx, st, before); err != nil {
+			return err
+		}
+		if _, err := s.upTo(ctx, st, s.registry().Latest()); err != nil {
+			return err
+		}
+		got, err := s.contents(ctx, st)
+		if err != nil {
+			return err
+		}
+		return s.compare(s.storeDir(start)+".after.txt", got)
+	})
+}
+
 func (s Suite) storeDir(version uint32) string {
 	return filepath.Join(s.stores(), fmt.Sprintf("v%04d", version))
 }
@@ -115,7 +138,7 @@ func (s Suite) oldStore(t *testing.T, version uint32) (all []store.Entry, err er
 		return nil, nil
 	}
 	if _, err := os.Stat(s.storeDir(version)); err != nil {
-		return nil, fmt.Errorf("%w: go test -update makes the stores that are missing", err)
+		return nil, fmt.Errorf("%w: if it was there, restore it; if the version is new, go test -update makes it", err)
 	}
 	dir := t.TempDir()
 	if err := os.CopyFS(dir, os.DirFS(s.storeDir(version))); err != nil {

@@ -106,6 +106,12 @@ func TestGolden(t *testing.T) {
 	changed.Registry = migrate.NewRegistry(good[0], migrate.Migration{Version: 2, Name: "plus", Up: set("app/c", "3")})
 	wantText(t, golden(t, changed), `+ "app/c"`, `- "app/b" hex:6374776f2b`, "-update accepts it")
 
+	// Files that no test looks at are found.
+	stray := suite(t, map[string]string{"v0002_plus/bad-row.txt": ""}, good...)
+	wantText(t, golden(t, stray), "bad-row.txt is no file of a migration")
+	orphan := suite(t, map[string]string{"v0002_plus/bad_row.error": "x"}, good...)
+	wantText(t, golden(t, orphan), "bad_row.error is the error of a fixture that is gone")
+
 	// A migration that is renamed leaves its folder behind.
 	renamed := s
 	renamed.Registry = migrate.NewRegistry(good[0], migrate.Migration{Version: 2, Name: "add", Up: good[1].Up})
@@ -186,7 +192,7 @@ func TestOldStores(t *testing.T) {
 		t.Fatal(err)
 	}
 	_, err = s.oldStore(t, 2)
-	wantText(t, err, "v0002", "go test -update makes")
+	wantText(t, err, "v0002", "if it was there, restore it")
 	updating(t, func() error { return s.makeStores(t.Context()) })
 	if after, err := os.ReadFile(manifest); err != nil || string(after) != string(before) {
 		t.Errorf("the old store of v1 changed: %v", err)
@@ -262,7 +268,9 @@ func TestMemory(t *testing.T) {
 
 func TestRun(t *testing.T) {
 	s := suite(t, nil, good...)
-	updating(t, func() error { return errors.Join(golden(t, s), s.makeStores(t.Context())) })
+	*update = true
+	Run(t, s)
+	*update = false
 	Run(t, s)
 	Memory(t, s, 2, 100, func(i int) store.Entry { return store.Entry{Key: fmt.Appendf(nil, "app/%d", i)} }, 64<<20)
 }

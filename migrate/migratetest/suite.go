@@ -37,9 +37,10 @@ import (
 	"context"
 	"flag"
 	"fmt"
-	"io"
 	"log/slog"
 	"path/filepath"
+	"slices"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -171,17 +172,33 @@ func (s Suite) contents(ctx context.Context, st store.Store) (string, error) {
 			if err != nil {
 				return err
 			}
-			line := dump.Line(e)
-			if s.Value != nil {
-				if text := s.Value(e); text != "" {
-					line = strings.Replace(line, dump.Value(e.Value), text, 1)
-				}
-			}
-			out.WriteString(line)
+			out.WriteString(s.line(e))
 		}
 		return nil
 	})
 	return out.String(), err
+}
+
+// line is the line of e, with the text of its value that s.Value gives.
+func (s Suite) line(e store.Entry) string {
+	line := dump.Line(e)
+	if s.Value == nil {
+		return line
+	}
+	text := s.Value(e)
+	if text == "" {
+		return line
+	}
+	value := dump.Value(e.Value)
+	key := dump.Line(store.Entry{Key: e.Key})
+	key = key[:len(key)-len(dump.Value(nil))-1] // up to where a value begins
+	return key + text + line[len(key)+len(value):]
+}
+
+// raw is s without a printer of its own, which could show different values alike.
+func (s Suite) raw() Suite {
+	s.Value = nil
+	return s
 }
 
 // entries returns all that st holds.
@@ -199,37 +216,49 @@ func entries(ctx context.Context, st store.Store) (all []store.Entry, err error)
 	return all, err
 }
 
-// difference is the lines in which two contents differ, some of them if there are
-// many.
+// difference is the lines in which two contents differ, by key, those of some keys
+// if there are many.
 func difference(want, got string) string {
-	wanted := map[string]bool{}
-	for line := range strings.Lines(want) {
-		wanted[line] = true
+	const most = 15 // keys
+	before, after := byKey(want), byKey(got)
+	keys := map[string]bool{}
+	for key, line := range before {
+		keys[key] = after[key] != line
 	}
+	for key, line := range after {
+		keys[key] = before[key] != line
+	}
+	var differing []string
+	for key, differs := range keys {
+		if differs {
+			differing = append(differing, key)
+		}
+	}
+	slices.Sort(differing)
 	var out strings.Builder
-	n := 0
-	write := func(sign, line string) {
-		if n++; n <= 20 {
-			fmt.Fprintf(&out, "%s %s", sign, line)
+	for _, key := range differing[:min(most, len(differing))] {
+		if line, ok := before[key]; ok {
+			out.WriteString("- " + line)
+		}
+		if line, ok := after[key]; ok {
+			out.WriteString("+ " + line)
 		}
 	}
-	gotten := map[string]bool{}
-	for line := range strings.Lines(got) {
-		gotten[line] = true
-		if !wanted[line] {
-			write("+", line)
-		}
-	}
-	for line := range strings.Lines(want) {
-		if !gotten[line] {
-			write("-", line)
-		}
-	}
-	if n > 20 {
-		fmt.Fprintf(&out, "… and %d lines more\n", n-20)
-	}
-	if n == 0 {
-		_, _ = io.WriteString(&out, "the lines are the same in another order, or of another number\n")
+	if more := len(differing) - most; more > 0 {
+		fmt.Fprintf(&out, "… and %d keys more\n", more)
 	}
 	return out.String()
+}
+
+// byKey returns the lines of a dump by their quoted keys.
+func byKey(text string) map[string]string {
+	lines := map[string]string{}
+	for line := range strings.Lines(text) {
+		key, err := strconv.QuotedPrefix(line)
+		if err != nil {
+			key = line // of an error
+		}
+		lines[key] = line
+	}
+	return lines
 }

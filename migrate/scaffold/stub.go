@@ -64,6 +64,7 @@ var testTemplate = template.Must(template.New("test").Parse(`package {{.Package}
 import (
 	"testing"
 
+	"github.com/kvmigrate/kvmigrate/migrate/frozen"
 	"github.com/kvmigrate/kvmigrate/migrate/migratetest"
 )
 
@@ -72,6 +73,14 @@ import (
 // new version leaves; review the difference.
 func TestMigrations(t *testing.T) {
 	migratetest.Run(t, migratetest.Suite{ {{.Fields}} })
+}
+
+// TestFrozen finds released migrations that were edited. While a version is being
+// written, newmigration -accept N takes it as it is.
+func TestFrozen(t *testing.T) {
+	if err := frozen.Check("."); err != nil {
+		t.Error(err)
+	}
 }
 `))
 
