@@ -21,7 +21,6 @@ import (
 	"github.com/kvmigrate/kvmigrate/store/dump"
 	"github.com/kvmigrate/kvmigrate/store/value"
 	"github.com/kvmigrate/kvmigrate/systables"
-	"github.com/kvmigrate/kvmigrate/systables/sample"
 )
 
 // open returns an initialized store on disk.
@@ -563,29 +562,5 @@ func TestIndexEntriesExpireWithRows(t *testing.T) {
 	}
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Errorf("expiries (-want +got):\n%s", diff)
-	}
-}
-
-func TestSample(t *testing.T) {
-	st := open(t)
-	if err := sample.Load(t.Context(), st); err != nil {
-		t.Fatal(err)
-	}
-	states := map[string]int{}
-	err := st.View(t.Context(), func(s store.Reader) error {
-		for job, err := range systables.Jobs.All(s, "") {
-			if err != nil {
-				return err
-			}
-			states[job.Status]++
-		}
-		return nil
-	})
-	if err != nil {
-		t.Fatal(err)
-	}
-	want := map[string]int{"pending": 24, "running": 24, "completed": 24, "failed": 24, "cancelled": 24}
-	if diff := cmp.Diff(want, states); diff != "" {
-		t.Errorf("jobs by state (-want +got):\n%s", diff)
 	}
 }

@@ -74,8 +74,10 @@ type Created struct {
 }
 
 // New creates the migration after the last one in o.Dir, and its fixture. The
-// file compiles and registers a migration, which fails until it is filled in. Its
-// package is that of the other files in the folder, or is named after the folder
+// file compiles and registers a migration, which fails until it is filled in. If no
+// test in o.Dir uses package migratetest and there is no migrations_test.go, New
+// creates that as well, with the test of all migrations. The package of both is
+// that of the other files in the folder, or is named after the folder
 // if there are none. The last thing that New does is [frozen.Update], which adds
 // the line of this version and of others that have none.
 //

@@ -1,6 +1,7 @@
 // Command newmigration starts the next migration of a schema: it writes its file,
-// registered and with the next version, and the stub of its golden fixture. It
-// keeps migrations.sum, which tells when a released migration was edited.
+// registered and with the next version, the stub of its golden fixture and, once,
+// the test of all migrations, for which -schema names the schema. It keeps
+// migrations.sum, which tells when a released migration was edited.
 //
 // Put the directive in a file of the migrations package once:
 //
@@ -20,8 +21,8 @@
 //
 // renews the line of version 5 and no other.
 //
-// It prints the paths of the files that it made. The exit status is 1 if it failed, having
-// changed nothing, and 2 if it was called wrongly.
+// It prints the paths of the files that it made. The exit status is 1 if it failed,
+// having changed nothing, and 2 if it was called wrongly.
 package main
 
 import (
