@@ -37,6 +37,9 @@ func crashLadder() []migrate.Migration {
 	return []migrate.Migration{
 		{Version: 1, Name: "plain", Up: func(_ context.Context, tx *migrate.Tx) error {
 			return tx.Update([]byte("app/000001"), suffix(" plain"))
+		}, Check: func(_ context.Context, r store.Reader) error {
+			_, err := r.Get([]byte("app/000001"))
+			return err
 		}},
 		{Version: 2, Name: "stepped", Up: func(_ context.Context, tx *migrate.Tx) error {
 			i := uint32(0)
@@ -48,7 +51,7 @@ func crashLadder() []migrate.Migration {
 			}
 			return tx.Update(fmt.Appendf(nil, "app/%06d", i), suffix(" stepped"))
 		}},
-		{Version: 3, Name: "rewrite", Up: migrate.Rewrite([]byte("app/"), suffix(" rewritten"))},
+		{Version: 3, Name: "rewrite", Up: migrate.Rewrite([]byte("app/"), suffix(" rewritten")), Check: allEnd("app/", " rewritten")},
 		{Version: 4, Name: "index", Up: migrate.Index(rows, index, func(id, row []byte) (key, value []byte, err error) {
 			return row, id, nil
 		})},

@@ -14,9 +14,10 @@ var ErrRefused = errors.New("store refused")
 
 // ErrUnversioned means that the store holds data, but no schema version and nothing else
 // that kvmigrate writes. It is another program's store, or one from before
-// kvmigrate; for the latter set Options.AllowUnversioned. It matches ErrRefused.
+// kvmigrate; for the latter set Options.Adopt or Options.AllowUnversioned. It matches
+// ErrRefused.
 var ErrUnversioned error = refusal("the store holds data but no schema version, so it may belong to another program; nothing was changed. " +
-	"If the data is from before this program used kvmigrate, allow unversioned stores and start again")
+	"If the data is from before this program used kvmigrate, adopt it at the version that it is like, or allow unversioned stores, and start again")
 
 // ErrReservedKey means that a migration wrote to a key in which kvmigrate keeps the
 // version, history, progress, lock or trail of a schema.
@@ -35,6 +36,10 @@ var ErrAhead = errors.New("the key lies ahead within the prefix that is being vi
 // ErrDuplicate means that two rows want the same key of an index.
 var ErrDuplicate = errors.New("two rows have the same key in the index")
 
+// ErrCheck means that the Check of a migration failed: the version is as it was
+// before the migration.
+var ErrCheck = errors.New("its check failed")
+
 type refusal string
 
 func (e refusal) Error() string      { return string(e) }
@@ -47,6 +52,7 @@ type DowngradeError struct {
 	Stored    uint32 // the store's version
 	Known     uint32 // the program's latest version, or the target
 	WrittenBy string // the program that brought the store to Stored, "" if unknown
+	Readable  bool   // whether the program may read the store: see Options.AllowReadOnly
 }
 
 func (e *DowngradeError) Error() string {
@@ -54,25 +60,75 @@ func (e *DowngradeError) Error() string {
 	if e.WrittenBy != "" {
 		by = " by " + e.WrittenBy
 	}
+	reads := ""
+	if e.Readable {
+		reads = ". This program may read the store, if it is started read-only"
+	}
 	return fmt.Sprintf("cannot downgrade %s schema from v%d to v%d: the store was written%s at v%d; nothing was changed. "+
-		"Run the program version that knows v%d, or restore a backup taken at v%d or before",
-		e.Schema, e.Stored, e.Known, by, e.Stored, e.Stored, e.Known)
+		"Run the program version that knows v%d, or restore a backup taken at v%d or before%s",
+		e.Schema, e.Stored, e.Known, by, e.Stored, e.Stored, e.Known, reads)
 }
 
 // Is reports whether target is ErrRefused.
 func (*DowngradeError) Is(target error) bool { return target == ErrRefused }
 
-// An UnknownTargetError says that the version asked for is beyond the latest that the
-// program knows. Nothing was written.
+// An UnknownTargetError says that the version asked for is none that the program's
+// migrations lead to. Nothing was written.
 type UnknownTargetError struct {
-	Schema string
-	Target uint32
-	Latest uint32
+	Schema   string
+	Target   uint32
+	Earliest uint32 // the program's first version: 1, or that of its baseline
+	Latest   uint32
 }
 
 func (e *UnknownTargetError) Error() string {
+	if e.Target < e.Earliest {
+		return fmt.Sprintf("no version v%d of %s schema: this program begins with v%d, and its latest is v%d; nothing was changed", e.Target, e.Schema, e.Earliest, e.Latest)
+	}
 	return fmt.Sprintf("no version v%d of %s schema: the latest this program knows is v%d; nothing was changed", e.Target, e.Schema, e.Latest)
 }
+
+// A TooOldError says that the store is from before the first version that the
+// program's migrations go on from: those before it were squashed into a baseline.
+// It matches [ErrRefused].
+type TooOldError struct {
+	Schema   string
+	Stored   uint32 // the store's version, 0 if it has data and no version
+	Earliest uint32 // the oldest that this program upgrades
+	Release  string // the release of the program that leads there, "" if it is not known
+}
+
+func (e *TooOldError) Error() string {
+	found, release := fmt.Sprintf("the store is at v%d", e.Stored), "the last release that upgrades from there"
+	if e.Stored == 0 {
+		found = "the store has data and no version"
+	}
+	if e.Release != "" {
+		release = e.Release
+	}
+	return fmt.Sprintf("cannot upgrade %s schema: %s and this program upgrades from v%d on; nothing was changed. "+
+		"Run %s first, which brings the store to v%d or beyond, and then this program", e.Schema, found, e.Earliest, release, e.Earliest)
+}
+
+// Is reports whether target is ErrRefused.
+func (*TooOldError) Is(target error) bool { return target == ErrRefused }
+
+// An UnreleasedError says that a migration which may still change was about to run in
+// a store that released programs use. It matches [ErrRefused].
+type UnreleasedError struct {
+	Schema  string
+	Stored  uint32 // the store's version
+	Version uint32 // of the migration
+	Name    string
+}
+
+func (e *UnreleasedError) Error() string {
+	return fmt.Sprintf("%s schema: v%d (%s) is not released and may still change, and the store, at v%d, went only through released versions; nothing was changed. "+
+		"Run a released program, or try this one on a copy of the store, which you allow it to change", e.Schema, e.Version, e.Name, e.Stored)
+}
+
+// Is reports whether target is ErrRefused.
+func (*UnreleasedError) Is(target error) bool { return target == ErrRefused }
 
 // A CorruptError says that what the store keeps about its schema is damaged or
 // contradicts itself. It matches [ErrRefused] and [store.ErrCorrupt].
@@ -117,8 +173,10 @@ func (e *RenamedError) Error() string {
 // Is reports whether target is ErrRefused.
 func (*RenamedError) Is(target error) bool { return target == ErrRefused }
 
-// An UnderWayError says that a migration of several transactions was interrupted,
-// and that this program does not know it or was told to stop before it. It matches [ErrRefused].
+// An UnderWayError says that a migration of several transactions was interrupted, and
+// that this program cannot go on with it: it does not know it, was told to stop
+// before it, or has a baseline where the other program has none. It matches
+// [ErrRefused].
 type UnderWayError struct {
 	Schema  string
 	Version uint32 // of the migration under way
@@ -127,18 +185,23 @@ type UnderWayError struct {
 }
 
 func (e *UnderWayError) Error() string {
-	return fmt.Sprintf("%s schema is being upgraded to v%d (%s), which was interrupted, and this program goes only to v%d; nothing was changed. "+
-		"Finish the upgrade with the program version that began it, or restore a backup", e.Schema, e.Version, e.Name, e.Known)
+	goes := fmt.Sprintf("goes only to v%d", e.Known)
+	if e.Known >= e.Version {
+		goes = "gets there another way"
+	}
+	return fmt.Sprintf("%s schema is being upgraded to v%d (%s), which was interrupted, and this program %s; nothing was changed. "+
+		"Finish the upgrade with the program version that began it, or restore a backup", e.Schema, e.Version, e.Name, goes)
 }
 
 // Is reports whether target is ErrRefused.
 func (*UnderWayError) Is(target error) bool { return target == ErrRefused }
 
 // A MigrationError says that one migration failed. Its transaction was discarded:
-// the store is at version Version-1, as the migration found it or, if it takes
+// the store is at version From, as the migration found it or, if it takes
 // several transactions, as the last of them left it. Running again goes on there.
 type MigrationError struct {
 	Schema   string
+	From     uint32 // the version before it
 	Version  uint32
 	Name     string
 	Progress *Progress // what is committed of it, also by runs before; nil if nothing
@@ -150,11 +213,11 @@ func (e *MigrationError) Error() string {
 	if errors.Is(e.Err, store.ErrTxnTooBig) && !errors.Is(e.Err, errRowTooBig) {
 		hint = "; it writes more than one transaction holds: do it in batches: with Each or another builder, or with Tx.Continue"
 	}
-	left := fmt.Sprintf("the store is unchanged at v%d", e.Version-1)
+	left := fmt.Sprintf("the store is unchanged at v%d", e.From)
 	if e.Progress != nil {
-		left = fmt.Sprintf("the store is at v%d and has %s; run again to go on from there", e.Version-1, e.Progress)
+		left = fmt.Sprintf("the store is at v%d and has %s; run again to go on from there", e.From, e.Progress)
 	}
-	return fmt.Sprintf("migrate %s schema v%d -> v%d (%s): %v%s; %s", e.Schema, e.Version-1, e.Version, e.Name, e.Err, hint, left)
+	return fmt.Sprintf("migrate %s schema v%d -> v%d (%s): %v%s; %s", e.Schema, e.From, e.Version, e.Name, e.Err, hint, left)
 }
 
 // Unwrap returns Err.

@@ -1,10 +1,12 @@
 package migrate
 
 import (
+	"bytes"
 	"encoding/binary"
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"strconv"
 	"time"
 
 	"github.com/kvmigrate/kvmigrate/store"
@@ -23,7 +25,30 @@ type Applied struct {
 	KeysWritten  uint64      // Sets, an overwritten key counted each time
 	KeysDeleted  uint64      // Deletes
 	Program      string      // the program and version that ran it
+
+	// Origin is how the store came to Version. A history begins with version 1,
+	// or with a record whose Origin is not Migrated.
+	Origin Origin
+
+	// ReadableFrom and WritableFrom are the oldest versions whose programs may
+	// read, and write, the store as long as this record is its latest; Version if
+	// there is no older one.
+	ReadableFrom, WritableFrom uint32
+
+	// Unreleased says that the migration could still change when it ran.
+	Unreleased bool
 }
+
+// An Origin is how a store came to a version.
+type Origin string
+
+// The origins: by the migration from the version before, by a baseline in an empty
+// store, or by Options.Adopt, which found it there.
+const (
+	Migrated Origin = ""
+	Created  Origin = "baseline"
+	Adopted  Origin = "adopted"
+)
 
 // record is the encoding of Applied. The one-letter key orders first, so that
 // the start-up check can compare the fingerprint without decoding the rest.
@@ -38,18 +63,30 @@ type record struct {
 	KeysWritten  uint64 `cbor:"keys_written"`
 	KeysDeleted  uint64 `cbor:"keys_deleted"`
 	Program      string `cbor:"program"`
+	Origin       Origin `cbor:"origin,omitempty"`
+	Readable     uint32 `cbor:"readable_from,omitempty"` // 0 if it is Version
+	Writable     uint32 `cbor:"writable_from,omitempty"` // 0 if it is Version
+	Unreleased   bool   `cbor:"unreleased,omitempty"`
 }
 
-// recordHead is how every record starts: a map of ten pairs, the key "f", a
-// text of sixteen bytes.
-const recordHead = "\xaa\x61f\x70"
+// recordHead is how every record starts after the byte that says how many pairs
+// the map has: the key "f", a text of sixteen bytes.
+const recordHead = "\x61f\x70"
 
 func (a Applied) encode() ([]byte, error) {
-	return value.Marshal(record{
+	r := record{
 		Fingerprint: a.Fingerprint.String(), Version: a.Version, Name: a.Name, Description: a.Description,
 		Started: a.Started.UnixMilli(), Finished: a.Finished.UnixMilli(),
 		Transactions: a.Transactions, KeysWritten: a.KeysWritten, KeysDeleted: a.KeysDeleted, Program: a.Program,
-	})
+		Origin: a.Origin, Unreleased: a.Unreleased,
+	}
+	if a.ReadableFrom < a.Version {
+		r.Readable = a.ReadableFrom
+	}
+	if a.WritableFrom < a.Version {
+		r.Writable = a.WritableFrom
+	}
+	return value.Marshal(r)
 }
 
 func decodeApplied(data []byte) (Applied, error) {
@@ -57,19 +94,33 @@ func decodeApplied(data []byte) (Applied, error) {
 	if err := value.Unmarshal(data, &r); err != nil {
 		return Applied{}, err
 	}
-	f, err := hex.DecodeString(r.Fingerprint)
-	if err != nil || len(f) != len(Fingerprint{}) {
-		return Applied{}, errors.New("its fingerprint is not 16 hexadecimal digits")
+	f, err := parseFingerprint(r.Fingerprint)
+	if err != nil {
+		return Applied{}, err
 	}
-	return Applied{
-		Version: r.Version, Name: r.Name, Description: r.Description, Fingerprint: Fingerprint(f),
+	a := Applied{
+		Version: r.Version, Name: r.Name, Description: r.Description, Fingerprint: f,
 		Started: time.UnixMilli(r.Started).UTC(), Finished: time.UnixMilli(r.Finished).UTC(),
 		Transactions: r.Transactions, KeysWritten: r.KeysWritten, KeysDeleted: r.KeysDeleted, Program: r.Program,
-	}, nil
+		Origin: r.Origin, ReadableFrom: r.Version, WritableFrom: r.Version, Unreleased: r.Unreleased,
+	}
+	if r.Readable > 0 {
+		a.ReadableFrom = r.Readable
+	}
+	if r.Writable > 0 {
+		a.WritableFrom = r.Writable
+	}
+	return a, nil
 }
 
-// headOf returns how the record of a migration with fingerprint f starts.
+// headOf returns how the record of a migration with fingerprint f starts after its
+// first byte.
 func headOf(f Fingerprint) []byte { return hex.AppendEncode([]byte(recordHead), f[:]) }
+
+// startsWith reports whether a record starts with head.
+func startsWith(record, head []byte) bool {
+	return len(record) > 0 && bytes.HasPrefix(record[1:], head)
+}
 
 // readVersion reads a schema's version. stored is false if there is none.
 func (r *Runner) readVersion(s store.Reader) (version uint32, stored bool, err error) {
@@ -85,29 +136,35 @@ func (r *Runner) readVersion(s store.Reader) (version uint32, stored bool, err e
 	return binary.BigEndian.Uint32(e.Value), true, nil
 }
 
-// readHistory reads and checks a schema's whole history against its version:
-// one record for each version from 1 on, no more and no fewer.
+// readHistory reads and checks a schema's whole history against its version: one
+// record for each version from 1 on, or from where it was created or adopted, no
+// more and no fewer.
 func (r *Runner) readHistory(s store.Reader, version uint32) ([]Applied, error) {
 	var history []Applied
+	last := uint32(0)
 	for e, err := range s.Scan(store.Scan{Prefix: []byte(r.keys.history)}) {
 		if err != nil {
 			return nil, r.unreadable([]byte(r.keys.history), "its history", err)
 		}
-		next := uint32(len(history)) + 1
-		if string(e.Key) != string(r.keys.historyOf(next)) {
-			return nil, r.corrupt(e.Key, "its history has no record of v%d where one is due", next)
+		version, err := strconv.ParseUint(string(e.Key[len(r.keys.history):]), 10, 32)
+		if err != nil || string(e.Key) != string(r.keys.historyOf(uint32(version))) {
+			return nil, r.corrupt(e.Key, "its history has a record of no version after v%d", last)
 		}
 		a, err := decodeApplied(e.Value)
 		if err != nil {
-			return nil, r.undecodable(e.Key, fmt.Sprintf("the history record of v%d", next), err)
+			return nil, r.undecodable(e.Key, fmt.Sprintf("the history record of v%d", version), err)
 		}
-		if a.Version != next {
-			return nil, r.corrupt(e.Key, "the history record of v%d says v%d", next, a.Version)
+		if a.Version != uint32(version) {
+			return nil, r.corrupt(e.Key, "the history record of v%d says v%d", version, a.Version)
 		}
+		if begins := last == 0 && a.Origin != Migrated && version > 0; !begins && a.Version != last+1 {
+			return nil, r.corrupt(e.Key, "its history has no record of v%d where one is due", last+1)
+		}
+		last = a.Version
 		history = append(history, a)
 	}
-	if uint32(len(history)) != version {
-		return nil, r.corrupt(r.keys.historyOf(version), "its version is v%d but its history ends at v%d", version, len(history))
+	if last != version {
+		return nil, r.corrupt(r.keys.historyOf(version), "its version is v%d but its history ends at v%d", version, last)
 	}
 	return history, nil
 }

@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"sync"
 
 	"github.com/kvmigrate/kvmigrate/store"
@@ -15,13 +16,25 @@ type found struct {
 	version uint32
 	stored  bool // whether a version is stored at all
 
+	adopted  bool // whether none is, and Options.Adopt found version
+	readOnly bool // whether version is newer and the program must not write
+
 	progress *Progress // of the migration under way, or nil
+}
+
+// access says what a program may do with a newer store.
+func (f found) access() string {
+	if f.readOnly {
+		return "read"
+	}
+	return "read and write"
 }
 
 // An inspection is the reading of one schema's state. What a View needs, the
 // callback and what it fills in, would each be an allocation, so that they are
 // kept for the next start-up check.
 type inspection struct {
+	ctx    context.Context //nolint:containedctx // for the length of one inspect
 	runner *Runner
 	target uint32
 	found  found
@@ -37,10 +50,10 @@ var inspections = sync.Pool{New: func() any {
 // inspect reads the schema's state and refuses what this program must not touch.
 func (r *Runner) inspect(ctx context.Context, target uint32) (found, error) {
 	i := inspections.Get().(*inspection)
-	i.runner, i.target = r, target
+	i.ctx, i.runner, i.target = ctx, r, target
 	err := r.store.View(ctx, i.read)
 	f := i.found
-	i.runner, i.found = nil, found{}
+	i.ctx, i.runner, i.found = nil, nil, found{}
 	inspections.Put(i)
 	return f, err
 }
@@ -52,7 +65,7 @@ func (i *inspection) inspect(s store.Reader) (err error) {
 		return err
 	}
 	if !f.stored {
-		return i.runner.inspectUnversioned(s)
+		return i.inspectUnversioned(s)
 	}
 	return i.inspectVersioned(s)
 }
@@ -62,19 +75,22 @@ func (i *inspection) inspect(s store.Reader) (err error) {
 // so about to be written, does it read the whole history.
 func (i *inspection) inspectVersioned(s store.Reader) (err error) {
 	r, f, target := i.runner, &i.found, i.target
-	version := f.version
-	latest := r.registry.Latest()
-	if version > latest {
-		return &DowngradeError{Schema: r.schema, Stored: version, Known: min(latest, target), WrittenBy: r.writtenBy(s, version)}
-	}
-	if err := i.inspectIdentity(s); err != nil {
-		return err
+	version, l := f.version, r.registry.ladder()
+	switch {
+	case version > l.latest():
+		return i.inspectNewer(s)
+	case version > 0 && version <= l.base:
+		return l.tooOld(r.schema, version)
+	case version > 0:
+		if err := r.inspectIdentity(s, version); err != nil {
+			return err
+		}
 	}
 	if f.progress, err = r.readProgress(s, version); err != nil {
 		return err
 	}
 	if f.progress != nil {
-		if err := r.resumable(f.progress, target); err != nil {
+		if err := r.resumable(f.progress, version, target); err != nil {
 			return err
 		}
 	}
@@ -82,19 +98,77 @@ func (i *inspection) inspectVersioned(s store.Reader) (err error) {
 	case version > target:
 		return &DowngradeError{Schema: r.schema, Stored: version, Known: target, WrittenBy: r.writtenBy(s, version)}
 	case version < target:
-		_, err := r.readHistory(s, version)
-		return err
+		history, err := r.readHistory(s, version)
+		if err != nil {
+			return err
+		}
+		released := len(history) > 0 && !slices.ContainsFunc(history, func(a Applied) bool { return a.Unreleased })
+		return i.inspectPending(released)
 	}
 	return nil
 }
 
-// inspectIdentity checks that the store came to its version by this program's
-// migrations. The last record's fingerprint covers all before it.
-func (i *inspection) inspectIdentity(s store.Reader) error {
-	r, version := i.runner, i.found.version
-	if version == 0 {
+// inspectNewer decides about a store beyond the program's latest version: it is
+// refused, unless all migrations that the program does not know say that it may
+// read, or write, what they leave. Only its latest record is needed for that, and
+// the one of the program's latest version to see that they have one history.
+func (i *inspection) inspectNewer(s store.Reader) error {
+	r, f := i.runner, &i.found
+	latest := r.registry.Latest()
+	downgrade := &DowngradeError{Schema: r.schema, Stored: f.version, Known: min(latest, i.target)}
+	e, err := s.Get(r.keys.historyOf(f.version))
+	if err != nil {
+		return downgrade
+	}
+	newest, err := decodeApplied(e.Value)
+	if err != nil {
+		return downgrade
+	}
+	downgrade.WrittenBy = newest.Program
+	if i.target < latest || latest < newest.ReadableFrom {
+		return downgrade
+	}
+	if err := r.inspectIdentity(s, latest); err != nil {
+		if _, renamed := errors.AsType[*RenamedError](err); renamed {
+			return err
+		}
+		return downgrade // it was created or adopted beyond latest
+	}
+	if progress, err := r.readProgress(s, f.version); err != nil {
+		return err
+	} else if progress != nil {
+		return &UnderWayError{Schema: r.schema, Version: progress.Version, Name: progress.Name, Known: latest}
+	}
+	f.readOnly = latest < newest.WritableFrom
+	if f.readOnly && !r.allowReadOnly {
+		downgrade.Readable = true
+		return downgrade
+	}
+	return nil
+}
+
+// inspectPending refuses a store that went only through released migrations if one
+// is about to run in it that is not.
+func (i *inspection) inspectPending(released bool) error {
+	r, f := i.runner, &i.found
+	if r.allowUnreleased || !released {
 		return nil
 	}
+	plan, err := r.registry.Plan(r.schema, f.version, i.target)
+	if err != nil {
+		return err
+	}
+	for _, m := range plan.Pending {
+		if m.Unreleased {
+			return &UnreleasedError{Schema: r.schema, Stored: f.version, Version: m.Version, Name: m.Name}
+		}
+	}
+	return nil
+}
+
+// inspectIdentity checks that the store came to version by this program's
+// migrations. The last record's fingerprint covers all before it.
+func (r *Runner) inspectIdentity(s store.Reader, version uint32) error {
 	want := r.identity(version)
 	key := want.key
 	e, err := s.Get(key)
@@ -103,7 +177,7 @@ func (i *inspection) inspectIdentity(s store.Reader) error {
 		return r.corrupt(key, "its version is v%d but its history has no record of v%d", version, version)
 	case err != nil:
 		return r.unreadable(key, fmt.Sprintf("the history record of v%d", version), err)
-	case !bytes.HasPrefix(e.Value, want.head):
+	case !startsWith(e.Value, want.head):
 		return r.identify(s, version)
 	}
 	return nil
@@ -115,7 +189,7 @@ type identity struct {
 	ladder  *ladder
 	version uint32
 	key     []byte
-	head    []byte // how the record starts
+	head    []byte // how the record starts after its first byte
 }
 
 func (r *Runner) identity(version uint32) *identity {
@@ -123,21 +197,30 @@ func (r *Runner) identity(version uint32) *identity {
 	if last := r.last.Load(); last != nil && last.version == version && last.ladder == known {
 		return last
 	}
-	want := &identity{known, version, r.keys.historyOf(version), headOf(known.fingerprints[version-1])}
+	want := &identity{known, version, r.keys.historyOf(version), headOf(known.fingerprint(version))}
 	r.last.Store(want)
 	return want
 }
 
 // identify finds the first migration in history that is not this program's.
 func (r *Runner) identify(s store.Reader, version uint32) error {
-	history, err := r.readHistory(s, version)
+	stored, _, err := r.readVersion(s)
 	if err != nil {
 		return err
 	}
-	for i, a := range history {
-		if known := r.registry.ladder().entries[i]; a.Name != known.Name {
+	history, err := r.readHistory(s, stored)
+	if err != nil {
+		return err
+	}
+	l := r.registry.ladder()
+	for _, a := range history {
+		if !l.has(a.Version) || a.Fingerprint == l.fingerprint(a.Version) {
+			continue
+		}
+		if known := l.at(a.Version); a.Name != known.Name {
 			return &RenamedError{Schema: r.schema, Version: a.Version, Stored: a.Name, Known: known.Name}
 		}
+		break
 	}
 	return r.corrupt(r.keys.historyOf(version), "the fingerprint of v%d does not belong to the names in its history", version)
 }
@@ -158,7 +241,8 @@ func (r *Runner) writtenBy(s store.Reader, version uint32) string {
 // inspectUnversioned decides what a store without a version of this schema is:
 // damaged if it has other records of the schema, fresh if nothing in it is
 // unaccounted for, and otherwise unversioned.
-func (r *Runner) inspectUnversioned(s store.Reader) error {
+func (i *inspection) inspectUnversioned(s store.Reader) error {
+	r, l := i.runner, i.runner.registry.ladder()
 	for _, orphan := range []struct {
 		what   string
 		prefix []byte
@@ -175,18 +259,54 @@ func (r *Runner) inspectUnversioned(s store.Reader) error {
 			return r.corrupt(e.Key, "it has %s but no version", orphan.what)
 		}
 	}
-	if r.allowUnversioned {
-		return nil
-	}
 	foreign, err := holdsForeignData(s)
-	if err != nil {
+	switch {
+	case err != nil:
 		return fmt.Errorf("look for data of other programs: %w", err)
-	}
-	if foreign {
+	case !foreign:
+		return nil
+	case r.adopt == nil && !r.allowUnversioned:
 		return fmt.Errorf("%s schema: %w", r.schema, ErrUnversioned)
+	case r.adopt != nil:
+		if err := i.inspectAdopted(s); err != nil {
+			return err
+		}
 	}
+	if i.found.version <= l.base && l.base > 0 {
+		return l.tooOld(r.schema, i.found.version)
+	}
+	return i.inspectPending(true)
+}
+
+// inspectAdopted asks Options.Adopt for the version of a store that has none.
+func (i *inspection) inspectAdopted(s store.Reader) (err error) {
+	r, f := i.runner, &i.found
+	if err := call(func() error { f.version, err = r.adopt(i.ctx, s); return err }); err != nil {
+		f.version = 0
+		if errors.Is(err, ErrUnversioned) {
+			return fmt.Errorf("%s schema: %w", r.schema, ErrUnversioned)
+		}
+		return &adoptError{schema: r.schema, err: err}
+	}
+	if latest := r.registry.Latest(); f.version > latest || f.version > i.target {
+		return &DowngradeError{Schema: r.schema, Stored: f.version, Known: min(latest, i.target)}
+	}
+	f.adopted = f.version > 0
 	return nil
 }
+
+// An adoptError says that Options.Adopt did not tell the version of a store. It
+// matches ErrRefused and what Adopt returned.
+type adoptError struct {
+	schema string
+	err    error
+}
+
+func (e *adoptError) Error() string {
+	return fmt.Sprintf("%s schema: the store holds data but no schema version, and it was not adopted: %v; nothing was changed", e.schema, e.err)
+}
+
+func (e *adoptError) Unwrap() []error { return []error{ErrRefused, e.err} }
 
 // first returns the first entry with prefix at or after from.
 func first(s store.Reader, prefix, from []byte) (store.Entry, bool, error) {

@@ -58,7 +58,7 @@ func (u *run) fence(txn store.Txn) error {
 		return errAgain
 	case err != nil:
 		return err
-	case version != u.m.Version-1 || !bytes.Equal(e.Value, u.lock):
+	case version != u.m.from() || !bytes.Equal(e.Value, u.lock):
 		return errAgain
 	}
 	return nil

@@ -60,7 +60,7 @@ type Event struct {
 // String says it for people: what is done of what, how fast, and how long it may
 // still take.
 func (e Event) String() string {
-	text := fmt.Sprintf("v%d -> v%d (%s)", e.Version-1, e.Version, e.Name)
+	text := fmt.Sprintf("v%d -> v%d (%s)", e.from(), e.Version, e.Name)
 	if e.Phases > 1 {
 		text += fmt.Sprintf(", phase %d of %d", e.Phase, e.Phases)
 	}

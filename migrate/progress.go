@@ -29,6 +29,7 @@ type Progress struct {
 	rows        int    // the most entries in the next batch, 0 for the usual
 	until       []byte // the last key of the next batch, nil if there is no such bound
 	unstored    bool   // whether the store has no version yet
+	checking    bool   // whether Up is done and Check is what is left
 }
 
 // progressRecord is the encoding of Progress.
@@ -46,6 +47,7 @@ type progressRecord struct {
 	VisitedBytes uint64 `cbor:"visited_bytes"`
 	Rows         int    `cbor:"rows"`
 	Cursor       []byte `cbor:"cursor"`
+	Checking     bool   `cbor:"checking,omitempty"`
 }
 
 func (p Progress) encode() ([]byte, error) {
@@ -53,6 +55,7 @@ func (p Progress) encode() ([]byte, error) {
 		Fingerprint: p.fingerprint, Version: p.Version, Name: p.Name, Started: p.Started.UnixMilli(),
 		Transactions: p.Transactions, KeysWritten: p.KeysWritten, KeysDeleted: p.KeysDeleted,
 		Program: p.Program, Phase: p.Phase, Visited: p.Visited, VisitedBytes: p.VisitedBytes, Rows: p.rows, Cursor: p.cursor,
+		Checking: p.checking,
 	})
 }
 
@@ -70,6 +73,9 @@ func (r *Runner) readProgress(s store.Reader, version uint32) (*Progress, error)
 	if err := value.Unmarshal(e.Value, &p); err != nil {
 		return nil, r.undecodable(r.keys.progress, "the progress of a migration", err)
 	}
+	if version == 0 && p.Version > 0 {
+		version = p.Version - 1 // it can be that of a baseline, also if this program has none
+	}
 	if p.Version == 0 || p.Version-1 != version {
 		return nil, r.corrupt(r.keys.progress, "it is at v%d but carries progress of v%d", version, p.Version)
 	}
@@ -77,20 +83,22 @@ func (r *Runner) readProgress(s store.Reader, version uint32) (*Progress, error)
 		Version: p.Version, Name: p.Name, Started: time.UnixMilli(p.Started).UTC(),
 		Transactions: p.Transactions, KeysWritten: p.KeysWritten, KeysDeleted: p.KeysDeleted,
 		Program: p.Program, Phase: p.Phase, Visited: p.Visited, VisitedBytes: p.VisitedBytes,
-		fingerprint: p.Fingerprint, cursor: p.Cursor, rows: p.Rows,
+		fingerprint: p.Fingerprint, cursor: p.Cursor, rows: p.Rows, checking: p.Checking,
 	}, nil
 }
 
-// resumable reports why a program that may go up to target cannot go on with p.
-func (r *Runner) resumable(p *Progress, target uint32) error {
-	if p.Version > min(target, r.registry.Latest()) {
+// resumable reports why a program that may go up to target cannot go on with p in
+// a store at version.
+func (r *Runner) resumable(p *Progress, version, target uint32) error {
+	l := r.registry.ladder()
+	if p.Version > min(target, l.latest()) || p.Version != l.next(version) {
 		return &UnderWayError{Schema: r.schema, Version: p.Version, Name: p.Name, Known: target}
 	}
-	known := r.registry.ladder().entries[p.Version-1]
+	known := l.at(p.Version)
 	if p.Name != known.Name {
 		return &RenamedError{Schema: r.schema, Version: p.Version, Stored: p.Name, Known: known.Name}
 	}
-	if p.fingerprint != r.registry.fingerprint(p.Version).String() {
+	if p.fingerprint != l.fingerprint(p.Version).String() {
 		return r.corrupt(r.keys.progress, "the fingerprint of the migration under way does not belong to its name")
 	}
 	if p.Phase < 1 || p.rows < 0 {
@@ -104,6 +112,9 @@ func (p Progress) String() string {
 	text := fmt.Sprintf("%d transactions of v%d (%s), %d keys written and %d deleted", p.Transactions, p.Version, p.Name, p.KeysWritten, p.KeysDeleted)
 	if p.Phase > 1 {
 		text += fmt.Sprintf(", now in phase %d", p.Phase)
+	}
+	if p.checking {
+		text += ", and its check is due"
 	}
 	if p.Visited > 0 {
 		text += fmt.Sprintf(", %d entries visited", p.Visited)

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"encoding/binary"
 	"encoding/hex"
+	"errors"
 	"fmt"
 	"hash/maphash"
 	"math/bits"
@@ -36,12 +37,60 @@ type entry struct {
 }
 
 // A ladder is a registry's migrations, checked and in order: entries[i] has
-// version i+1 and fingerprints[i] covers it and all before it.
+// version base+i+1 and fingerprints[i] covers it and all before it.
 type ladder struct {
+	base         uint32 // the version that the first migration leads up from, if the store is not empty
 	entries      []entry
 	fingerprints []Fingerprint
 	faults       error
 }
+
+// has reports whether the ladder has the migration that leads to version.
+func (l *ladder) has(version uint32) bool {
+	return version > l.base && version-l.base <= uint32(len(l.entries))
+}
+
+// at returns the migration that leads to version, which the ladder must have.
+func (l *ladder) at(version uint32) entry { return l.entries[version-l.base-1] }
+
+// fingerprint returns the fingerprint of the migrations up to version, which the
+// ladder must have.
+func (l *ladder) fingerprint(version uint32) Fingerprint { return l.fingerprints[version-l.base-1] }
+
+// latest returns the highest version, 0 if there is none.
+func (l *ladder) latest() uint32 {
+	if len(l.entries) == 0 {
+		return 0
+	}
+	return l.entries[len(l.entries)-1].Version
+}
+
+// floors returns the oldest versions whose programs may still read, and write, a
+// store at version, which the ladder must have.
+func (l *ladder) floors(version uint32) (readable, writable uint32) {
+	return l.floor(version, func(m Migration) uint32 {
+		if m.ReadableFrom > 0 {
+			return m.ReadableFrom
+		}
+		return m.WritableFrom
+	}), l.floor(version, func(m Migration) uint32 { return m.WritableFrom })
+}
+
+// floor returns the oldest version from which every migration up to version
+// declares that it does no harm.
+func (l *ladder) floor(version uint32, declared func(Migration) uint32) (oldest uint32) {
+	for v := version; l.has(v); v-- {
+		from := declared(l.at(v).Migration)
+		oldest = max(oldest, from)
+		if from == 0 || oldest >= v || !l.has(v-1) {
+			return max(oldest, v)
+		}
+	}
+	return version
+}
+
+// next returns the version that a store at version goes to.
+func (l *ladder) next(version uint32) uint32 { return max(version, l.base) + 1 }
 
 // A Fingerprint identifies a migration and everything before it: it is a hash of
 // the versions and names up to that migration. Two programs whose fingerprints
@@ -50,6 +99,15 @@ type Fingerprint [8]byte
 
 // String returns the fingerprint in hexadecimal.
 func (f Fingerprint) String() string { return hex.EncodeToString(f[:]) }
+
+// parseFingerprint is the inverse of String.
+func parseFingerprint(text string) (Fingerprint, error) {
+	f, err := hex.DecodeString(text)
+	if err != nil || len(f) != len(Fingerprint{}) {
+		return Fingerprint{}, fmt.Errorf("fingerprint %q: want %d hexadecimal digits", text, 2*len(Fingerprint{}))
+	}
+	return Fingerprint(f), nil
+}
 
 // extend returns the fingerprint of a ladder that goes on from f with m.
 func (f Fingerprint) extend(m Migration) (next Fingerprint) {
@@ -110,11 +168,7 @@ func (r *Registry) Migrations() []Migration { return migrations(r.ladder().entri
 
 // Latest returns the highest version, 0 if the registry is empty.
 func (r *Registry) Latest() uint32 {
-	l := r.ladder()
-	if len(l.entries) == 0 {
-		return 0
-	}
-	return l.entries[len(l.entries)-1].Version
+	return r.ladder().latest()
 }
 
 func (r *Registry) ladder() *ladder {
@@ -144,7 +198,12 @@ func newLadder(entries []entry) *ladder {
 	}
 	var f Fingerprint
 	for i := range entries {
-		f = f.extend(entries[i].Migration)
+		if b := entries[i].Baseline; b != nil && i == 0 {
+			l.base = max(entries[i].Version, 1) - 1
+			f, _ = parseFingerprint(b.Fingerprint) // a bad one is among the faults
+		} else {
+			f = f.extend(entries[i].Migration)
+		}
 		l.fingerprints[i] = f
 	}
 	return l
@@ -166,8 +225,17 @@ func faults(sorted []entry) error {
 	}
 	names := newNameTable(sorted)
 	next := uint32(1)
+	if len(sorted) > 0 && sorted[0].Baseline != nil {
+		next = max(sorted[0].Version, 1)
+	}
 	for i := range sorted {
 		e := &sorted[i]
+		if err := checkCompatible(&e.Migration); err != nil {
+			report("migration %s: %w", e.ID(), err)
+		}
+		if e.Baseline != nil && i > 0 {
+			report("migration %s is a baseline after other migrations: want it to be the first", e.ID())
+		}
 		switch {
 		case e.Version == 0:
 			report("migration %q has version 0: versions start at 1", e.Name)
@@ -197,6 +265,21 @@ func faults(sorted []entry) error {
 		}
 	}
 	return faults.ErrorOrNil()
+}
+
+// checkCompatible reports why what m says of other versions cannot be.
+func checkCompatible(m *Migration) error {
+	if m.ReadableFrom > m.Version || m.WritableFrom > m.Version {
+		return errors.New("ReadableFrom and WritableFrom name older versions: want at most its own")
+	}
+	if m.WritableFrom > 0 && m.ReadableFrom > m.WritableFrom {
+		return errors.New("ReadableFrom is beyond WritableFrom: a program that may write may read")
+	}
+	if m.Baseline == nil {
+		return nil
+	}
+	_, err := parseFingerprint(m.Baseline.Fingerprint)
+	return err
 }
 
 // A nameTable finds entries by name. It is a hash table of indexes plus 1, because

@@ -115,8 +115,8 @@ func TestPlan(t *testing.T) {
 		{name: "newer", stored: 4, target: 3, wantErr: &migrate.DowngradeError{Schema: "app", Stored: 4, Known: 3}},
 		{name: "target below", stored: 2, target: 1, wantErr: &migrate.DowngradeError{Schema: "app", Stored: 2, Known: 1}},
 		{name: "newest possible", stored: 1<<32 - 1, target: 3, wantErr: &migrate.DowngradeError{Schema: "app", Stored: 1<<32 - 1, Known: 3}},
-		{name: "unknown target", stored: 1, target: 4, wantErr: &migrate.UnknownTargetError{Schema: "app", Target: 4, Latest: 3}},
-		{name: "unknown target of a newer store", stored: 9, target: 8, wantErr: &migrate.UnknownTargetError{Schema: "app", Target: 8, Latest: 3}},
+		{name: "unknown target", stored: 1, target: 4, wantErr: &migrate.UnknownTargetError{Schema: "app", Target: 4, Earliest: 1, Latest: 3}},
+		{name: "unknown target of a newer store", stored: 9, target: 8, wantErr: &migrate.UnknownTargetError{Schema: "app", Target: 8, Earliest: 1, Latest: 3}},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {

@@ -17,7 +17,7 @@ var errOvertaken = errors.New("applied by another runner")
 // apply runs one migration, which goes on from p if it was interrupted. It
 // returns nil and no error if another runner already had.
 func (r *Runner) apply(ctx context.Context, m Migration, p *Progress, h *heart) (*Applied, error) {
-	r.log.InfoContext(ctx, fmt.Sprintf("migrating v%d -> v%d: %s", m.Version-1, m.Version, m.describe()))
+	r.log.InfoContext(ctx, fmt.Sprintf("migrating v%d -> v%d: %s", m.from(), m.Version, m.describe()))
 	u := &run{Runner: r, m: m, started: r.clock(), meter: newMeter(r, m, p)}
 	h.meter.Store(u.meter)
 	defer h.meter.Store(nil)
@@ -141,7 +141,7 @@ func (u *run) position(txn store.Txn) (Progress, error) {
 	if err != nil {
 		return Progress{}, err
 	}
-	if version != u.m.Version-1 {
+	if version != u.m.from() {
 		return Progress{}, fmt.Errorf("%w: the store is at v%d", errOvertaken, version)
 	}
 	under, err := u.readProgress(txn, version)
@@ -151,16 +151,20 @@ func (u *run) position(txn store.Txn) (Progress, error) {
 	if under == nil {
 		return Progress{
 			Version: u.m.Version, Name: u.m.Name, Started: u.started, Phase: 1, unstored: !stored,
-			fingerprint: u.registry.fingerprint(u.m.Version).String(),
+			fingerprint: u.registry.ladder().fingerprint(u.m.Version).String(),
 		}, nil
 	}
-	return *under, u.resumable(under, u.m.Version)
+	return *under, u.resumable(under, version, u.m.Version)
 }
 
-// work runs the step that begins at at. If the Up asked for rows, it reads a
+// work runs the step that begins at at, unless only the check is left. If the Up asked for rows, it reads a
 // batch of them, tells read how far that goes, and calls the row function.
 func (u *run) work(ctx context.Context, txn store.Txn, at Progress, limit int, read func(*Tx)) (*Tx, error) {
 	tx := &Tx{txn: txn, reserved: []byte(u.keys.reserved), limits: u.store.Limits(), now: at.Started, phase: at.Phase, cursor: at.cursor}
+	if at.checking {
+		tx.phases = at.Phase
+		return tx, nil
+	}
 	if err := call(func() error { return u.m.Up(ctx, tx) }); err != nil {
 		return tx, err
 	}
@@ -194,12 +198,20 @@ func (u *run) conclude(ctx context.Context, txn store.Txn, at Progress, tx *Tx) 
 	if !goesOn && at.Phase < tx.phases {
 		next, goesOn = next.nextPhase(), true
 	}
+	if !goesOn && u.m.Check != nil && at.Transactions > 0 && !at.checking {
+		// A batch does not see those before it, and a check must.
+		next.checking, goesOn = true, true
+	}
 	out.progress = &next
-	if err := u.leave(ctx, txn, at, tx, goesOn && next.Phase == at.Phase, next.cursor); err != nil {
+	inPhase := goesOn && next.Phase == at.Phase && !next.checking
+	if err := u.leave(ctx, txn, at, tx, inPhase, next.cursor); err != nil {
 		return outcome{}, err
 	}
 	if goesOn {
 		return out, u.checkpoint(txn, next, at.unstored)
+	}
+	if err := u.check(ctx, txn); err != nil {
+		return outcome{}, err
 	}
 	if at.Transactions > 0 {
 		for _, key := range [][]byte{u.keys.progress, u.keys.lock} {
@@ -208,14 +220,37 @@ func (u *run) conclude(ctx context.Context, txn store.Txn, at Progress, tx *Tx) 
 			}
 		}
 	}
-	applied := Applied{
-		Version: u.m.Version, Name: u.m.Name, Description: u.m.Description,
-		Fingerprint: u.registry.fingerprint(u.m.Version),
-		Started:     next.Started, Finished: u.clock(), Transactions: next.Transactions,
-		KeysWritten: next.KeysWritten, KeysDeleted: next.KeysDeleted, Program: next.Program,
+	applied := u.newApplied(u.m, Migrated)
+	if u.m.Baseline != nil {
+		applied.Origin = Created
 	}
+	applied.Started, applied.Transactions = next.Started, next.Transactions
+	applied.KeysWritten, applied.KeysDeleted = next.KeysWritten, next.KeysDeleted
 	out.applied = &applied
 	return out, u.record(txn, applied)
+}
+
+// check runs the migration's Check, if it has one.
+func (u *run) check(ctx context.Context, txn store.Txn) error {
+	if u.m.Check == nil {
+		return nil
+	}
+	err := call(func() error { return u.m.Check(ctx, struct{ store.Reader }{txn}) })
+	if err != nil && ctx.Err() == nil {
+		err = fmt.Errorf("%w: %w", ErrCheck, err)
+	}
+	return err
+}
+
+// newApplied returns the record of m in history, as of something that happens now.
+func (r *Runner) newApplied(m Migration, origin Origin) Applied {
+	l, now := r.registry.ladder(), r.clock()
+	readable, writable := l.floors(m.Version)
+	return Applied{
+		Version: m.Version, Name: m.Name, Description: m.Description, Fingerprint: l.fingerprint(m.Version),
+		Started: now, Finished: now, Program: r.programName(),
+		Origin: origin, ReadableFrom: readable, WritableFrom: writable, Unreleased: m.Unreleased,
+	}
 }
 
 // checkpoint writes the progress of a migration that has a next step, and takes
@@ -238,15 +273,15 @@ func (u *run) checkpoint(txn store.Txn, p Progress, unstored bool) error {
 }
 
 // record writes the new version and its history.
-func (u *run) record(txn store.Txn, a Applied) error {
+func (r *Runner) record(txn store.Txn, a Applied) error {
 	data, err := a.encode()
 	if err != nil {
 		return err
 	}
-	if err := txn.Set(store.Entry{Key: u.keys.historyOf(a.Version), Value: data}); err != nil {
+	if err := txn.Set(store.Entry{Key: r.keys.historyOf(a.Version), Value: data}); err != nil {
 		return err
 	}
-	return txn.Set(store.Entry{Key: u.keys.version, Value: binary.BigEndian.AppendUint32(nil, a.Version)})
+	return txn.Set(store.Entry{Key: r.keys.version, Value: binary.BigEndian.AppendUint32(nil, a.Version)})
 }
 
 // overtaken checks that the runner that was faster applied the same migration.
@@ -259,7 +294,7 @@ func (r *Runner) overtaken(ctx context.Context, m Migration) error {
 			return r.failed(m, nil, errors.New("the stored version changed while it ran; run again"))
 		case err != nil:
 			return r.failed(m, nil, err)
-		case !bytes.HasPrefix(e.Value, want.head):
+		case !startsWith(e.Value, want.head):
 			return r.identify(s, m.Version)
 		}
 		return nil

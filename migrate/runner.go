@@ -30,6 +30,23 @@ type Options struct {
 	// has users. Otherwise such a store is refused with ErrUnversioned.
 	AllowUnversioned bool
 
+	// Adopt, if not nil, decides about a store with data and no schema version: it
+	// finds out from the data which version they are like, so that the migrations
+	// after that one run. History says that the store was adopted, and so does the
+	// log. 0 is a store that wants all migrations; an error, which may be
+	// ErrUnversioned, leaves it alone. Adopt runs before AllowUnversioned is looked
+	// at, in the snapshot that the run begins with.
+	Adopt func(ctx context.Context, r store.Reader) (version uint32, err error)
+
+	// AllowUnreleased lets migrations that are marked Unreleased run in any store.
+	AllowUnreleased bool
+
+	// AllowReadOnly says that the program only reads a store for which
+	// Report.ReadOnly is set, for example through [store.ReadOnly]. Without it, a
+	// newer store which the program may read but not write is refused as any newer
+	// store is.
+	AllowReadOnly bool
+
 	// Program is what the history says ran a migration. Empty means the main
 	// module and its version.
 	Program string
@@ -64,6 +81,9 @@ type Runner struct {
 	schema           string
 	keys             keys
 	allowUnversioned bool
+	adopt            func(context.Context, store.Reader) (uint32, error)
+	allowUnreleased  bool
+	allowReadOnly    bool
 	program          string
 	log              *slog.Logger
 	now              func() time.Time
@@ -78,7 +98,14 @@ type Report struct {
 	Schema  string
 	From    uint32    // the version that the run found
 	To      uint32    // the version that the run left
+	Adopted bool      // whether the store had no version and From is what Options.Adopt said
 	Applied []Applied // what this run applied, in order
+
+	// ReadOnly says that the store is newer than the program, which may read it
+	// but must not write it; only if Options.AllowReadOnly is set. If the store is
+	// newer and ReadOnly is not set, the program may do both: the migrations that
+	// the store went through say so.
+	ReadOnly bool
 }
 
 // Up brings st's schema to the latest version that the program knows: it is
@@ -97,6 +124,7 @@ func Up(ctx context.Context, st store.Store, o Options) (Report, error) {
 func New(st store.Store, o Options) (*Runner, error) {
 	r := &Runner{
 		store: st, registry: o.Registry, schema: o.Schema, allowUnversioned: o.AllowUnversioned,
+		adopt: o.Adopt, allowUnreleased: o.AllowUnreleased, allowReadOnly: o.AllowReadOnly,
 		program: o.Program, log: o.Logger, now: o.Now,
 		observer: o.Observer, heartbeat: o.Heartbeat, batches: o.Batches,
 	}
@@ -134,18 +162,30 @@ func (r *Runner) Up(ctx context.Context) (Report, error) {
 // or as many as it takes, synced before UpTo returns. A store that is at target already is
 // left as it is, at the cost of three point reads.
 //
+// A store that is newer than the program and that the program may use all the same
+// is left as it is, too: see [Report.ReadOnly].
+//
 // The error matches [ErrRefused] if the store must not be touched by this
-// program: a [*DowngradeError], [*CorruptError], [*RenamedError],
-// [*UnderWayError] or [ErrUnversioned]. It is an [*UnknownTargetError] for a
+// program: a [*DowngradeError], [*TooOldError], [*UnreleasedError],
+// [*CorruptError], [*RenamedError], [*UnderWayError] or [ErrUnversioned]. It is an [*UnknownTargetError] for a
 // target beyond the registry and a [*MigrationError] if a migration failed,
 // panicked or was cancelled; those before it stay applied, and the Report says
 // which. Running again goes on where it stopped.
 func (r *Runner) UpTo(ctx context.Context, target uint32) (Report, error) {
 	found, err := r.inspect(ctx, target)
-	report := Report{Schema: r.schema, From: found.version, To: found.version}
+	report := Report{Schema: r.schema, From: found.version, To: found.version, Adopted: found.adopted, ReadOnly: found.readOnly}
 	if err != nil {
 		r.logRefusal(ctx, err)
 		return report, err
+	}
+	if found.version > target {
+		r.log.InfoContext(ctx, fmt.Sprintf("%s schema is at v%d, newer than this program's v%d, which may still %s it", r.schema, found.version, target, found.access()))
+		return report, nil
+	}
+	if found.adopted {
+		if err := r.recordAdopted(ctx, found.version); err != nil {
+			return report, err
+		}
 	}
 	if found.version == target {
 		if r.log.Enabled(ctx, slog.LevelDebug) {
@@ -158,7 +198,7 @@ func (r *Runner) UpTo(ctx context.Context, target uint32) (Report, error) {
 		r.logRefusal(ctx, err)
 		return report, err
 	}
-	if found.stored {
+	if found.stored || found.adopted {
 		r.log.InfoContext(ctx, fmt.Sprintf("%s schema upgrade detected: v%d -> v%d", r.schema, plan.From, plan.To))
 	} else {
 		r.log.InfoContext(ctx, fmt.Sprintf("%s schema version not found - initializing at v%d", r.schema, plan.To))
@@ -188,6 +228,29 @@ func (r *Runner) UpTo(ctx context.Context, target uint32) (Report, error) {
 	return report, nil
 }
 
+// recordAdopted makes version the store's, with a history that begins there. What
+// is wrong with the version, inspect has seen.
+func (r *Runner) recordAdopted(ctx context.Context, version uint32) error {
+	m := r.registry.ladder().at(version).Migration
+	err := store.Update(ctx, r.store, func(txn store.Txn) error {
+		if now, stored, err := r.readVersion(txn); err != nil || stored {
+			if err == nil && now != version {
+				err = fmt.Errorf("another program brought it to v%d meanwhile; run again", now)
+			}
+			return err
+		}
+		return r.record(txn, r.newApplied(m, Adopted))
+	})
+	if err == nil {
+		err = r.store.Sync(ctx)
+	}
+	if err != nil {
+		return fmt.Errorf("%s schema: adopting the store at v%d: %w", r.schema, version, err)
+	}
+	r.log.WarnContext(ctx, fmt.Sprintf("%s schema version not found in a store with data - adopted it at v%d (%s)", r.schema, version, m.Name))
+	return nil
+}
+
 func (r *Runner) logRefusal(ctx context.Context, err error) {
 	if e, ok := errors.AsType[*DowngradeError](err); ok {
 		r.log.ErrorContext(ctx, fmt.Sprintf("%s schema downgrade detected: v%d -> v%d (stored > current)", r.schema, e.Stored, e.Known))
@@ -195,7 +258,7 @@ func (r *Runner) logRefusal(ctx context.Context, err error) {
 }
 
 func (r *Runner) failed(m Migration, p *Progress, err error) error {
-	return &MigrationError{Schema: r.schema, Version: m.Version, Name: m.Name, Progress: p, Err: err}
+	return &MigrationError{Schema: r.schema, From: m.from(), Version: m.Version, Name: m.Name, Progress: p, Err: err}
 }
 
 // clock reads the clock as history keeps it.
@@ -218,9 +281,3 @@ var mainModule = sync.OnceValue(func() string {
 	}
 	return strings.TrimSpace(info.Main.Path + " " + info.Main.Version)
 })
-
-// fingerprint returns the fingerprint of the ladder up to version, which must be
-// one of the registry's.
-func (r *Registry) fingerprint(version uint32) Fingerprint {
-	return r.ladder().fingerprints[version-1]
-}

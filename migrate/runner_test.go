@@ -193,8 +193,8 @@ func TestHistory(t *testing.T) {
 		t.Fatal(err)
 	}
 	want := []migrate.Applied{
-		{Version: 1, Name: "initial_schema", Description: "creating 7 system tables", Started: noon, Finished: noon, Transactions: 1, KeysWritten: 1, Program: "test v1"},
-		{Version: 2, Name: "add_system_metrics", Description: "adding system.metrics table", Started: noon, Finished: noon, Transactions: 1, KeysWritten: 1, Program: "test v1"},
+		{Version: 1, Name: "initial_schema", Description: "creating 7 system tables", Started: noon, Finished: noon, Transactions: 1, KeysWritten: 1, Program: "test v1", ReadableFrom: 1, WritableFrom: 1},
+		{Version: 2, Name: "add_system_metrics", Description: "adding system.metrics table", Started: noon, Finished: noon, Transactions: 1, KeysWritten: 1, Program: "test v1", ReadableFrom: 2, WritableFrom: 2},
 	}
 	for i := range got {
 		got[i].Fingerprint = migrate.Fingerprint{}
