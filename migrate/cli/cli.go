@@ -1,9 +1,10 @@
 // Package cli is the operator's commands over migrate, for any program to embed:
-// up, plan, status, history, dump, new and version.
+// up, plan, status, history, baseline, dump, new and version.
 //
-// A program whose migrations are registered calls [Run] from its main function:
+// A program calls [Run] from its main function, with the options that it passes to
+// migrate.Up itself:
 //
-//	os.Exit(cli.Run(ctx, cli.Config{Name: "notes", Schema: "notes"}, os.Args[1:], os.Stdout, os.Stderr))
+//	os.Exit(cli.Run(ctx, cli.Config{Name: "notes", Options: options}, os.Args[1:], os.Stdout, os.Stderr))
 //
 // or adds [Command] to a tree of cobra commands that it has. Data goes to
 // standard output, the log and errors to standard error.
@@ -13,17 +14,23 @@
 // With --json a command prints what it has to say as JSON. These keys keep their
 // names and meanings; new ones may join them. Times are RFC 3339 in UTC.
 //
-//	up       {schema, from, to, applied, error?}
+//	up       {schema, from, to, adopted?, read_only?, applied, error?}
+//	baseline as up
 //	plan     {schema, from, to, pending}
 //	status   {schema, version, stored, latest, pending, progress?, error?}
 //	history  [{version, name, description, fingerprint, started, finished,
-//	         transactions, keys_written, keys_deleted, program}]
+//	         transactions, keys_written, keys_deleted, program, origin?,
+//	         readable_from?, writable_from?, unreleased?}]
 //	dump     {key, value, text, expires_at?, meta?}, one object a line; key and
 //	         value in base64
 //	version  {program, version, schema, latest}
 //
 // applied is as history prints it and pending a list of {version, name,
-// description}. progress is there when a migration of several transactions was
+// description, unreleased?}. adopted says that from is the version that the store
+// was found to be like, and read_only that the program must not write a store that
+// is newer than it. origin is "baseline" or "adopted", and absent of a version that
+// was reached from the one before; readable_from and writable_from are absent if
+// no older program may do that. progress is there when a migration of several transactions was
 // interrupted: {version, name, started, transactions, keys_written,
 // keys_deleted, phase, visited, visited_bytes, program}; visited are the entries
 // that its current phase, counted from 1, is done with. error is the text of an
@@ -62,19 +69,14 @@ type Config struct {
 	// command's own, as in "notes schema". Empty means "kvmigrate".
 	Name string
 
-	// Registry holds the migrations. Nil means migrate's default registry.
-	Registry *migrate.Registry
-
-	// Schema is the default of --schema. Empty means migrate.DefaultSchema.
-	Schema string
+	// Options are those that the program itself passes to migrate.Up, so that the
+	// commands treat a store as it does. The flags --schema, --allow-unversioned
+	// and --allow-unreleased override what they name, the commands' log Logger.
+	Options migrate.Options
 
 	// Store is the default of --store. Empty means none: the flag must be
 	// given.
 	Store string
-
-	// Program is what history says ran a migration. Empty means the main
-	// module and its version.
-	Program string
 
 	// Open opens the store that --store names. If mustExist is set it must
 	// not create one. Nil takes the name for a Badger directory.
@@ -137,11 +139,11 @@ func Command(cfg Config) *cobra.Command {
 	if cfg.Name == "" {
 		cfg.Name = "kvmigrate"
 	}
-	if cfg.Registry == nil {
-		cfg.Registry = migrate.DefaultRegistry()
+	if cfg.Options.Registry == nil {
+		cfg.Options.Registry = migrate.DefaultRegistry()
 	}
-	if cfg.Schema == "" {
-		cfg.Schema = migrate.DefaultSchema
+	if cfg.Options.Schema == "" {
+		cfg.Options.Schema = migrate.DefaultSchema
 	}
 	if cfg.Open == nil {
 		cfg.Open = openBadger
@@ -173,21 +175,20 @@ Exit codes:
 	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return usage(err) })
 	flags := root.PersistentFlags()
 	flags.StringVar(&a.store, "store", cfg.Store, "the store: the path of a Badger directory")
-	flags.StringVar(&a.schema, "schema", cfg.Schema, "the schema within the store")
-	flags.BoolVar(&a.allowUnversioned, "allow-unversioned", false, "take a store with data and no version for one at v0")
+	flags.StringVar(&a.Options.Schema, "schema", cfg.Options.Schema, "the schema within the store")
+	flags.BoolVar(&a.Options.AllowUnversioned, "allow-unversioned", cfg.Options.AllowUnversioned, "take a store with data and no version for one at v0")
+	flags.BoolVar(&a.Options.AllowUnreleased, "allow-unreleased", cfg.Options.AllowUnreleased, "run migrations that may still change in any store")
 	flags.BoolVarP(&a.verbose, "verbose", "v", false, "log what is not news, too")
-	root.AddCommand(a.up(), a.plan(), a.status(), a.history(), a.dump(), a.create(), a.version())
+	root.AddCommand(a.up(), a.plan(), a.status(), a.history(), a.baseline(), a.dump(), a.create(), a.version())
 	return root
 }
 
 // app is one invocation: the configuration and the flags.
 type app struct {
 	Config
-	store            string
-	schema           string
-	allowUnversioned bool
-	verbose          bool
-	json             bool
+	store   string
+	verbose bool
+	json    bool
 }
 
 // withRunner opens the store for do and closes it again.
@@ -197,9 +198,8 @@ func (a *app) withRunner(cmd *cobra.Command, mustExist bool, do func(ctx context
 	}
 	log := a.logger(cmd.ErrOrStderr())
 	ctx := cmd.Context()
-	o := migrate.Options{
-		Registry: a.Registry, Schema: a.schema, AllowUnversioned: a.allowUnversioned, Program: a.Program, Logger: log,
-	}
+	o := a.Options
+	o.Logger = log
 	// New does not touch the store. What it finds wrong must not leave a new
 	// one behind, so it looks before there is one.
 	if _, err := migrate.New(nil, o); err != nil {

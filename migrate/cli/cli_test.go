@@ -37,7 +37,7 @@ func ExampleRun() {
 		return
 	}
 	defer func() { _ = os.RemoveAll(dir) }()
-	cfg := cli.Config{Name: "notes", Schema: "notes", Registry: notes()}
+	cfg := cli.Config{Name: "notes", Options: migrate.Options{Schema: "notes", Registry: notes()}}
 	code := cli.Run(context.Background(), cfg, []string{"--store", dir, "up"}, os.Stdout, os.Stderr)
 	fmt.Println("exit code", code)
 	// Output:
@@ -59,6 +59,8 @@ func TestExitCode(t *testing.T) {
 		{fmt.Errorf("start: %w", &migrate.CorruptError{}), cli.ExitRefused},
 		{&migrate.RenamedError{}, cli.ExitRefused},
 		{&migrate.UnderWayError{}, cli.ExitRefused},
+		{&migrate.TooOldError{}, cli.ExitRefused},
+		{&migrate.UnreleasedError{}, cli.ExitRefused},
 		{migrate.ErrUnversioned, cli.ExitRefused},
 	} {
 		if got := cli.ExitCode(tt.err); got != tt.want {
@@ -71,7 +73,7 @@ func TestExitCode(t *testing.T) {
 func TestOpenIsTheProgramsOwn(t *testing.T) {
 	dir := t.TempDir()
 	cfg := cli.Config{
-		Name: "notes", Schema: "notes", Registry: notes(), Program: "notes 1.0",
+		Name: "notes", Options: migrate.Options{Schema: "notes", Registry: notes(), Program: "notes 1.0"},
 		Open: func(ctx context.Context, name string, mustExist bool, log *slog.Logger) (store.Store, error) {
 			return badgerstore.Open(ctx, filepath.Join(dir, name), badgerstore.Options{MustExist: mustExist, Logger: log})
 		},

@@ -25,6 +25,7 @@ type (
 		Version     uint32 `json:"version"`
 		Name        string `json:"name"`
 		Description string `json:"description"`
+		Unreleased  bool   `json:"unreleased,omitempty"`
 	}
 	statusJSON struct {
 		Schema  string          `json:"schema"`
@@ -65,13 +66,19 @@ type (
 		KeysWritten  uint64    `json:"keys_written"`
 		KeysDeleted  uint64    `json:"keys_deleted"`
 		Program      string    `json:"program"`
+		Origin       string    `json:"origin,omitempty"`
+		ReadableFrom uint32    `json:"readable_from,omitempty"`
+		WritableFrom uint32    `json:"writable_from,omitempty"`
+		Unreleased   bool      `json:"unreleased,omitempty"`
 	}
 	reportJSON struct {
-		Schema  string        `json:"schema"`
-		From    uint32        `json:"from"`
-		To      uint32        `json:"to"`
-		Applied []appliedJSON `json:"applied"`
-		Error   string        `json:"error,omitempty"`
+		Schema   string        `json:"schema"`
+		From     uint32        `json:"from"`
+		To       uint32        `json:"to"`
+		Adopted  bool          `json:"adopted,omitempty"`
+		ReadOnly bool          `json:"read_only,omitempty"`
+		Applied  []appliedJSON `json:"applied"`
+		Error    string        `json:"error,omitempty"`
 	}
 	entryJSON struct {
 		Key       []byte `json:"key"`   // base64
@@ -91,7 +98,7 @@ type (
 func toJSON(migrations []migrate.Migration) []migrationJSON {
 	out := make([]migrationJSON, 0, len(migrations))
 	for _, m := range migrations {
-		out = append(out, migrationJSON{m.Version, m.Name, m.Description})
+		out = append(out, migrationJSON{m.Version, m.Name, m.Description, m.Unreleased})
 	}
 	return out
 }
@@ -100,9 +107,19 @@ func appliedToJSON(applied []migrate.Applied) []appliedJSON {
 	out := make([]appliedJSON, 0, len(applied))
 	for _, a := range applied {
 		out = append(out, appliedJSON{a.Version, a.Name, a.Description, a.Fingerprint.String(),
-			a.Started, a.Finished, a.Transactions, a.KeysWritten, a.KeysDeleted, a.Program})
+			a.Started, a.Finished, a.Transactions, a.KeysWritten, a.KeysDeleted, a.Program,
+			string(a.Origin), older(a.ReadableFrom, a.Version), older(a.WritableFrom, a.Version), a.Unreleased})
 	}
 	return out
+}
+
+// older is version if it is older than that of the record, and otherwise 0, which is
+// left out.
+func older(version, record uint32) uint32 {
+	if version >= record {
+		return 0
+	}
+	return version
 }
 
 // text is the error of a JSON form.
@@ -143,29 +160,38 @@ func (a *app) up() *cobra.Command {
 		}
 		return a.withRunner(cmd, false, func(ctx context.Context, r *migrate.Runner, _ store.Store) error {
 			report, err := r.UpTo(ctx, target)
-			w := cmd.OutOrStdout()
-			if a.json {
-				return errors.Join(err, encode(w, reportJSON{report.Schema, report.From, report.To, appliedToJSON(report.Applied), text(err)}))
-			}
-			if err != nil {
-				return err
-			}
-			_, err = fmt.Fprintf(w, "%s schema is at v%d (%d applied)\n", report.Schema, report.To, len(report.Applied))
-			return err
+			return a.printReport(cmd.OutOrStdout(), report, err)
 		})
 	}
 	return a.withJSON(cmd)
 }
 
+// printReport prints what a run did and returns its error.
+func (a *app) printReport(w io.Writer, report migrate.Report, err error) error {
+	if a.json {
+		return errors.Join(err, encode(w, reportJSON{report.Schema, report.From, report.To, report.Adopted, report.ReadOnly,
+			appliedToJSON(report.Applied), text(err)}))
+	}
+	if err != nil {
+		return err
+	}
+	did := fmt.Sprintf("%d applied", len(report.Applied))
+	if report.Adopted {
+		did = fmt.Sprintf("adopted at v%d, %s", report.From, did)
+	}
+	_, err = fmt.Fprintf(w, "%s schema is at v%d (%s)\n", report.Schema, report.To, did)
+	return err
+}
+
 // target is the version that --to names, or the latest. One that no migration
 // leads to is an error here, before up creates a store for it.
 func (a *app) target(cmd *cobra.Command, to uint32) (uint32, error) {
-	latest := a.Registry.Latest()
+	latest := a.Options.Registry.Latest()
 	switch {
 	case !cmd.Flags().Changed("to"):
 		return latest, nil
 	case to > latest:
-		return 0, &migrate.UnknownTargetError{Schema: a.schema, Target: to, Latest: latest}
+		return 0, &migrate.UnknownTargetError{Schema: a.Options.Schema, Target: to, Latest: latest}
 	}
 	return to, nil
 }
@@ -281,7 +307,7 @@ func (a *app) history() *cobra.Command {
 				t := table(w)
 				fmt.Fprintln(t, "VERSION\tNAME\tFINISHED\tWRITTEN\tDELETED\tPROGRAM")
 				for _, h := range history {
-					fmt.Fprintf(t, "v%d\t%s\t%s\t%d\t%d\t%s\n", h.Version, h.Name,
+					fmt.Fprintf(t, "v%d\t%s\t%s\t%d\t%d\t%s\n", h.Version, h.Name+marks(h),
 						h.Finished.Format(time.RFC3339), h.KeysWritten, h.KeysDeleted, h.Program)
 				}
 				return t.Flush()
@@ -289,6 +315,18 @@ func (a *app) history() *cobra.Command {
 		},
 	}
 	return a.withJSON(cmd)
+}
+
+// marks are what is unusual about a record of history.
+func marks(a migrate.Applied) string {
+	text := ""
+	if a.Origin != migrate.Migrated {
+		text += " (" + string(a.Origin) + ")"
+	}
+	if a.Unreleased {
+		text += " (unreleased)"
+	}
+	return text
 }
 
 func (a *app) dump() *cobra.Command {
@@ -348,7 +386,7 @@ func (a *app) create() *cobra.Command {
 	cmd.Flags().StringVar(&o.Dir, "dir", a.MigrationsDir, "the folder of the migrations")
 	cmd.Flags().StringVar(&o.Golden, "golden", a.Golden, golden)
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
-		o.Name, o.Schema = args[0], a.schema
+		o.Name, o.Schema = args[0], a.Options.Schema
 		if o.Golden != "" && !filepath.IsAbs(o.Golden) {
 			abs, err := filepath.Abs(o.Golden)
 			if err != nil {
@@ -376,7 +414,7 @@ func (a *app) version() *cobra.Command {
 		Short: "Show the version of this program and of the schema it knows",
 		Args:  noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			v := versionJSON{Program: a.Name, Version: "(devel)", Schema: a.schema, Latest: a.Registry.Latest()}
+			v := versionJSON{Program: a.Name, Version: "(devel)", Schema: a.Options.Schema, Latest: a.Options.Registry.Latest()}
 			if info, ok := debug.ReadBuildInfo(); ok && info.Main.Version != "" {
 				v.Version = info.Main.Version
 			}

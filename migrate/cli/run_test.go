@@ -44,7 +44,7 @@ func runIn(ctx context.Context, t *testing.T, cfg cli.Config, dir string, args .
 // to see, for people and for programs.
 func TestInterrupted(t *testing.T) {
 	dir := t.TempDir()
-	cfg := cli.Config{Name: "notes", Schema: "notes", Registry: steps(), Program: "notes 1.0"}
+	cfg := cli.Config{Name: "notes", Options: migrate.Options{Schema: "notes", Registry: steps(), Program: "notes 1.0"}}
 
 	code, stdout, stderr := runIn(t.Context(), t, cfg, dir, "up", "--json")
 	if code != cli.ExitFailed || strings.Count(stderr, "the disk is on fire") != 1 {
@@ -96,7 +96,7 @@ func TestCancelled(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "store")
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
-	cfg := cli.Config{Name: "notes", Schema: "notes", Registry: notes()}
+	cfg := cli.Config{Name: "notes", Options: migrate.Options{Schema: "notes", Registry: notes()}}
 	code, stdout, stderr := runIn(ctx, t, cfg, dir, "up")
 	if code != cli.ExitFailed || stdout != "" || !strings.Contains(stderr, context.Canceled.Error()) {
 		t.Errorf("up: exit code %d, want %d; stdout %q, stderr %q", code, cli.ExitFailed, stdout, stderr)
@@ -110,7 +110,7 @@ func TestCancelled(t *testing.T) {
 // far as making a store.
 func TestFaultyRegistry(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "store")
-	cfg := cli.Config{Name: "notes", Schema: "notes", Registry: migrate.NewRegistry(migrate.Migration{Version: 2, Name: "second"})}
+	cfg := cli.Config{Name: "notes", Options: migrate.Options{Schema: "notes", Registry: migrate.NewRegistry(migrate.Migration{Version: 2, Name: "second"})}}
 	code, _, stderr := runIn(t.Context(), t, cfg, dir, "up")
 	if code != cli.ExitFailed || !strings.Contains(stderr, "leaves a gap") {
 		t.Errorf("up: exit code %d, want %d and the faults\n%s", code, cli.ExitFailed, stderr)
@@ -138,7 +138,7 @@ func TestCommandInATree(t *testing.T) {
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			root := &cobra.Command{Use: "notes", SilenceErrors: true, SilenceUsage: true}
-			root.AddCommand(cli.Command(cli.Config{Name: "schema", Schema: "notes", Registry: notes()}))
+			root.AddCommand(cli.Command(cli.Config{Name: "schema", Options: migrate.Options{Schema: "notes", Registry: notes()}}))
 			root.SetArgs(tt.args)
 			var out bytes.Buffer
 			root.SetOut(&out)
@@ -156,7 +156,7 @@ func TestCommandInATree(t *testing.T) {
 func TestNameInATree(t *testing.T) {
 	root := &cobra.Command{Use: "notes", SilenceErrors: true, SilenceUsage: true}
 	root.AddCommand(cli.Command(cli.Config{
-		Name: "notes schema", Schema: "notes", Registry: notes(), Store: filepath.Join(t.TempDir(), "store"),
+		Name: "notes schema", Options: migrate.Options{Schema: "notes", Registry: notes()}, Store: filepath.Join(t.TempDir(), "store"),
 	}))
 	run := func(args ...string) string {
 		t.Helper()

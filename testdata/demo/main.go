@@ -78,7 +78,7 @@ type program struct {
 func (p program) run(title string, want int, args ...string) error {
 	fmt.Fprintf(p.w, "\n# %s\n$ kvmigrate %s\n", title, strings.Join(args, " "))
 	out := &screen{w: p.w, entries: 5}
-	code := cli.Run(p.ctx, cli.Config{Name: "kvmigrate", Program: p.name, Registry: p.registry}, append([]string{"--store", p.path}, args...), out, out)
+	code := cli.Run(p.ctx, cli.Config{Name: "kvmigrate", Options: migrate.Options{Program: p.name, Registry: p.registry}}, append([]string{"--store", p.path}, args...), out, out)
 	if code != 0 {
 		fmt.Fprintf(p.w, "(exit code %d)\n", code)
 	}

@@ -49,10 +49,10 @@ func command() *cobra.Command {
 	root.PersistentFlags().StringVar(&s.store, "store", defaultStore, "the directory of the notes")
 	root.PersistentFlags().BoolVar(&s.progress, "progress", false, "say how far a migration is, after each batch")
 	root.AddCommand(s.add(), s.list(), s.search(), s.rm(), cli.Command(cli.Config{
-		Name:   "notes schema",
-		Schema: migrations.Schema,
-		Store:  defaultStore,
-		Open:   open,
+		Name:    "notes schema",
+		Options: options(),
+		Store:   defaultStore,
+		Open:    open,
 	}))
 	return root
 }
@@ -62,6 +62,9 @@ type service struct {
 	store    string
 	progress bool
 }
+
+// options are those of every run of the migrations, at start-up and by the operator.
+func options() migrate.Options { return migrate.Options{Schema: migrations.Schema} }
 
 // open opens the store in dir. The operator's commands open it in the same way,
 // because a memtable that a larger one left would not fit.
@@ -85,7 +88,7 @@ func (s *service) serve(cmd *cobra.Command, do func(ctx context.Context, b noteb
 	}
 	defer func() { err = errors.Join(err, st.Close()) }()
 
-	o := migrate.Options{Schema: migrations.Schema}
+	o := options()
 	if s.progress {
 		o.Observer = func(e migrate.Event) { fmt.Fprintln(cmd.ErrOrStderr(), e.Kind, e) }
 	}

@@ -10,6 +10,7 @@ import (
 	"os/signal"
 	"syscall"
 
+	"github.com/kvmigrate/kvmigrate/migrate"
 	"github.com/kvmigrate/kvmigrate/migrate/cli"
 	"github.com/kvmigrate/kvmigrate/migrations"
 )
@@ -19,6 +20,6 @@ func main() { os.Exit(run()) }
 func run() int {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
-	cfg := cli.Config{Name: "kvmigrate", Schema: migrations.Schema, Golden: "testdata/golden"}
+	cfg := cli.Config{Name: "kvmigrate", Options: migrate.Options{Schema: migrations.Schema}, Golden: "testdata/golden"}
 	return cli.Run(ctx, cfg, os.Args[1:], os.Stdout, os.Stderr)
 }

@@ -31,7 +31,7 @@ func TestMain(m *testing.M) {
 func branch() {
 	ladder := migrate.DefaultRegistry().Migrations()[:2]
 	ladder[1].Name = "add_quotas"
-	cfg := cli.Config{Name: "kvmigrate-branch", Schema: migrations.Schema, Registry: migrate.NewRegistry(ladder...)}
+	cfg := cli.Config{Name: "kvmigrate-branch", Options: migrate.Options{Schema: migrations.Schema, Registry: migrate.NewRegistry(ladder...)}}
 	os.Exit(cli.Run(context.Background(), cfg, os.Args[1:], os.Stdout, os.Stderr))
 }
 
