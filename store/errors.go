@@ -1,6 +1,12 @@
 package store
 
-import "errors"
+import (
+	"errors"
+	"fmt"
+	"os"
+	"strings"
+	"time"
+)
 
 // What goes wrong in a store. Every error of a Store that is not the callback's
 // own or the context's matches one of these with errors.Is, or is a failure of
@@ -36,7 +42,8 @@ var (
 	// it drops a prefix. Nothing was written; [Update] tries again.
 	ErrBusy = errors.New("store refuses writes for the moment")
 
-	// ErrLocked means that another process has the store open.
+	// ErrLocked means that another process has the store open; a [*LockedError] says
+	// which.
 	ErrLocked = errors.New("store is in use by another process")
 
 	// ErrCorrupt means that the store returned something other than what was written.
@@ -46,6 +53,42 @@ var (
 	// way that breaks the contract of this package.
 	ErrUnsupported = errors.New("not supported by this store")
 )
+
+// A LockedError says who has a store open, as far as that can be told. It matches
+// [ErrLocked].
+type LockedError struct {
+	PID     int       // of the process, 0 if it is not known
+	Command string    // the name of its program, "" if it is not known
+	Since   time.Time // when it opened the store, zero if it is not known
+
+	// Gone says that the process with that PID has ended without closing the store,
+	// so that another one has it, which did not leave its PID: a child of that
+	// process, or one that only reads.
+	Gone bool
+}
+
+func (e *LockedError) Error() string {
+	since := ""
+	if !e.Since.IsZero() {
+		since = ", since " + e.Since.Format(time.DateTime)
+	}
+	switch {
+	case e.PID == 0:
+		return "store is in use by a process that did not leave its PID, as one that only reads: stop it, or wait until it ends, and try again"
+	case e.Gone:
+		return fmt.Sprintf("store is in use by a process that is not known: PID %d, which had it%s, is gone and may have left it to a child. Look for one with lsof or fuser, stop it, and try again", e.PID, since)
+	case e.PID == os.Getpid():
+		return "store is in use by this process, which opened it" + strings.TrimPrefix(since, ",") + ": use that, or close it first"
+	}
+	name := fmt.Sprintf("PID %d", e.PID)
+	if e.Command != "" {
+		name += ", " + e.Command
+	}
+	return fmt.Sprintf("store is in use by another process (%s%s): stop it, or wait until it ends, and try again", name, since)
+}
+
+// Is reports whether target is ErrLocked.
+func (*LockedError) Is(target error) bool { return target == ErrLocked }
 
 // An Error says which operation of a store failed and on which key. The key is
 // a field and not part of the text, because keys can be secret and texts end up

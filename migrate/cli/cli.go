@@ -45,6 +45,7 @@ import (
 	"io"
 	"log/slog"
 	"strings"
+	"time"
 
 	"github.com/spf13/cobra"
 
@@ -78,9 +79,10 @@ type Config struct {
 	// given.
 	Store string
 
-	// Open opens the store that --store names. If mustExist is set it must
-	// not create one. Nil takes the name for a Badger directory.
-	Open func(ctx context.Context, name string, mustExist bool, log *slog.Logger) (store.Store, error)
+	// Open opens the store that --store names, as the program itself opens it:
+	// with its encryption key and sizes, for example. Nil takes the name for a
+	// Badger directory, and opens it with Badger's default sizes.
+	Open func(ctx context.Context, name string, o OpenOptions) (store.Store, error)
 
 	// MigrationsDir is the default of new's --dir, relative to the working
 	// directory. Empty means "migrations".
@@ -89,6 +91,14 @@ type Config struct {
 	// Golden is the default of new's --golden, relative to the working
 	// directory. Empty means testdata/golden in --dir.
 	Golden string
+}
+
+// OpenOptions are what a command asks of Config.Open.
+type OpenOptions struct {
+	MustExist bool          // there is to be a store, and none to be created
+	Migrates  bool          // pending migrations run, so that [badgerstore.ForMigration] suits
+	Wait      time.Duration // how long to wait for another process to close the store
+	Logger    *slog.Logger
 }
 
 // Run parses args, without the program's name, runs the command and returns the
@@ -178,6 +188,7 @@ Exit codes:
 	flags.StringVar(&a.Options.Schema, "schema", cfg.Options.Schema, "the schema within the store")
 	flags.BoolVar(&a.Options.AllowUnversioned, "allow-unversioned", cfg.Options.AllowUnversioned, "take a store with data and no version for one at v0")
 	flags.BoolVar(&a.Options.AllowUnreleased, "allow-unreleased", cfg.Options.AllowUnreleased, "run migrations that may still change in any store")
+	flags.DurationVar(&a.wait, "wait", 0, "wait this long for another process to close the store, for example 30s")
 	flags.BoolVarP(&a.verbose, "verbose", "v", false, "log what is not news, too")
 	root.AddCommand(a.up(), a.plan(), a.status(), a.history(), a.baseline(), a.dump(), a.create(), a.version())
 	return root
@@ -187,6 +198,7 @@ Exit codes:
 type app struct {
 	Config
 	store   string
+	wait    time.Duration
 	verbose bool
 	json    bool
 }
@@ -205,7 +217,7 @@ func (a *app) withRunner(cmd *cobra.Command, mustExist bool, do func(ctx context
 	if _, err := migrate.New(nil, o); err != nil {
 		return err
 	}
-	st, err := a.Open(ctx, a.store, mustExist, log)
+	st, err := a.Open(ctx, a.store, OpenOptions{MustExist: mustExist, Migrates: !mustExist, Wait: a.wait, Logger: log})
 	if err != nil {
 		return err
 	}
@@ -233,15 +245,15 @@ func (a *app) logger(w io.Writer) *slog.Logger {
 	return slog.New(slog.NewTextHandler(w, o))
 }
 
-func openBadger(ctx context.Context, dir string, mustExist bool, log *slog.Logger) (store.Store, error) {
+func openBadger(ctx context.Context, dir string, o OpenOptions) (store.Store, error) {
 	if scheme, _, ok := strings.Cut(dir, "://"); ok {
 		return nil, usage(fmt.Errorf("--store knows no %s: it takes the path of a Badger directory", scheme))
 	}
-	o := badgerstore.Options{MustExist: mustExist, Logger: log}
-	if !mustExist { // it is up, and closes the store when it is done
-		o.Configure = badgerstore.ForMigration
+	options := badgerstore.Options{MustExist: o.MustExist, Wait: o.Wait, Logger: o.Logger}
+	if o.Migrates { // and the store is closed when that is done
+		options.Configure = badgerstore.ForMigration
 	}
-	st, err := badgerstore.Open(ctx, dir, o)
+	st, err := badgerstore.Open(ctx, dir, options)
 	if err != nil {
 		return nil, err
 	}

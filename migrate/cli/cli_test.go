@@ -5,7 +5,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"log/slog"
 	"os"
 	"path/filepath"
 	"strings"
@@ -74,8 +73,8 @@ func TestOpenIsTheProgramsOwn(t *testing.T) {
 	dir := t.TempDir()
 	cfg := cli.Config{
 		Name: "notes", Options: migrate.Options{Schema: "notes", Registry: notes(), Program: "notes 1.0"},
-		Open: func(ctx context.Context, name string, mustExist bool, log *slog.Logger) (store.Store, error) {
-			return badgerstore.Open(ctx, filepath.Join(dir, name), badgerstore.Options{MustExist: mustExist, Logger: log})
+		Open: func(ctx context.Context, name string, o cli.OpenOptions) (store.Store, error) {
+			return badgerstore.Open(ctx, filepath.Join(dir, name), badgerstore.Options{MustExist: o.MustExist, Wait: o.Wait, Logger: o.Logger})
 		},
 	}
 	run := func(want int, args ...string) string {

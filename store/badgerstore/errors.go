@@ -102,12 +102,11 @@ func translate(err error, key []byte) error {
 	return redact(err, key)
 }
 
-// wrapOpen turns an error of badger.Open into one of the contract. Badger's lock
-// error has no type, only a text.
+// wrapOpen turns an error of badger.Open into one of the contract.
 func wrapOpen(dir string, err error) error {
-	switch text := err.Error(); {
-	case strings.Contains(text, "Cannot acquire directory lock"):
-		err = fmt.Errorf("%w%s: stop it, or wait until it ends, and try again", store.ErrLocked, holder(dir))
+	switch {
+	case isLocked(err):
+		err = holder(dir)
 	case errors.Is(err, badger.ErrEncryptionKeyMismatch):
 		err = fmt.Errorf("the store was created with another encryption key, or with none: open it with the one it was created with: %w", err)
 	}

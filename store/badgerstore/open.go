@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/dgraph-io/badger/v4"
 
@@ -36,6 +37,10 @@ type Options struct {
 	// creating one.
 	MustExist bool
 
+	// Wait is how long Open waits for another process to close the store before it
+	// gives up.
+	Wait time.Duration
+
 	// Logger receives what Badger and this package have to say: Badger's
 	// warnings and errors, and a retried Open. Nil means slog.Default.
 	Logger *slog.Logger
@@ -48,7 +53,8 @@ type Options struct {
 // it gives it its size leaves an empty file that makes the next Open fail, once.
 // Open tries again and logs it.
 //
-// The error matches [store.ErrLocked] if another process has the store open,
+// The error is a [*store.LockedError] if another process has the store open, and
+// still has it after the time to wait. It matches [store.ErrLocked],
 // and os.ErrNotExist if MustExist is set and dir holds no store.
 func Open(ctx context.Context, dir string, o Options) (*Store, error) {
 	log := o.Logger
@@ -64,7 +70,7 @@ func Open(ctx context.Context, dir string, o Options) (*Store, error) {
 	if err := checkManifest(opts); err != nil {
 		return nil, &store.Error{Op: "open badger store " + dir, Err: err}
 	}
-	db, err := openRetrying(ctx, opts, log)
+	db, err := openWaiting(ctx, opts, o.Wait, log)
 	if err != nil {
 		return nil, wrapOpen(dir, err)
 	}
@@ -121,6 +127,28 @@ func options(dir string, o Options, log *slog.Logger) badger.Options {
 	return opts.WithSyncWrites(true).WithDetectConflicts(true).WithLogger(logger{log})
 }
 
+// waitPause is how often a store that another process has open is tried.
+const waitPause = 100 * time.Millisecond
+
+// openWaiting opens the database once no other process has it.
+func openWaiting(ctx context.Context, opts badger.Options, wait time.Duration, log *slog.Logger) (*badger.DB, error) {
+	deadline := time.Now().Add(wait)
+	for told := false; ; told = true {
+		db, err := openRetrying(ctx, opts, log)
+		if err == nil || !isLocked(err) || !time.Now().Add(waitPause).Before(deadline) {
+			return db, err
+		}
+		if !told {
+			log.InfoContext(ctx, fmt.Sprintf("waiting up to %v: %v", wait, holder(opts.Dir)))
+		}
+		select {
+		case <-ctx.Done():
+			return nil, fmt.Errorf("%w while waiting: %w", ctx.Err(), holder(opts.Dir))
+		case <-time.After(waitPause):
+		}
+	}
+}
+
 func openRetrying(ctx context.Context, opts badger.Options, log *slog.Logger) (*badger.DB, error) {
 	for attempt := 1; ; attempt++ {
 		if err := ctx.Err(); err != nil {
@@ -141,16 +169,6 @@ func leftByKill(err error) bool {
 	text := err.Error()
 	return strings.Contains(text, "Create a new file") &&
 		(strings.Contains(text, "while opening memtables") || strings.Contains(text, "vlog.open"))
-}
-
-// holder describes who holds the lock on dir, from Badger's LOCK file.
-func holder(dir string) string {
-	data, err := os.ReadFile(filepath.Join(dir, "LOCK"))
-	pid := strings.TrimSpace(string(data))
-	if err != nil || pid == "" {
-		return ""
-	}
-	return " (PID " + pid + ")"
 }
 
 // logger passes on what Badger warns of. Its information and debugging lines

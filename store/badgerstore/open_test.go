@@ -3,13 +3,17 @@ package badgerstore_test
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"io/fs"
 	"log/slog"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
+	"time"
 
 	"github.com/dgraph-io/badger/v4"
 
@@ -125,13 +129,109 @@ func TestOpenLocked(t *testing.T) {
 	st := open(t, dir, small)
 	_, err := badgerstore.Open(t.Context(), dir, badgerstore.Options{Configure: small})
 	wantError(t, "Open of a store that is open", err, store.ErrLocked)
-	if pid := fmt.Sprintf("PID %d)", os.Getpid()); !strings.Contains(err.Error(), pid) {
-		t.Errorf("error %q; want it to say who holds the lock: %s", err, pid)
+	if e, ok := errors.AsType[*store.LockedError](err); !ok || e.PID != os.Getpid() || e.Gone || time.Since(e.Since) > time.Minute {
+		t.Errorf("error %+v; want a LockedError with this process, which has had the store for a moment", e)
+	}
+	if !strings.Contains(err.Error(), "in use by this process") {
+		t.Errorf("error %q; want it to say that it is this process", err)
 	}
 	if err := st.Close(); err != nil {
 		t.Fatal(err)
 	}
 	wantContents(t, open(t, dir, small))
+}
+
+// The PID in a lock file may be that of a process which is gone: another one has
+// the lock then.
+func TestOpenLockedByNobody(t *testing.T) {
+	for name, test := range map[string]struct {
+		lock string // the contents of the file, none if empty
+		want store.LockedError
+		text string
+	}{
+		"a process that is gone": {fmt.Sprintf("%d\n", endedPID(t)), store.LockedError{PID: endedPID(t), Gone: true}, "is gone"},
+		"no file":                {"", store.LockedError{}, "did not leave its PID"},
+		"a file of nonsense":     {"nonsense", store.LockedError{}, "did not leave its PID"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			dir := t.TempDir()
+			st := open(t, dir, small)
+			lock := filepath.Join(dir, "LOCK")
+			if err := os.Remove(lock); err != nil {
+				t.Fatal(err)
+			}
+			if test.lock != "" {
+				if err := os.WriteFile(lock, []byte(test.lock), 0o600); err != nil {
+					t.Fatal(err)
+				}
+			}
+			_, err := badgerstore.Open(t.Context(), dir, badgerstore.Options{Configure: small})
+			got, ok := errors.AsType[*store.LockedError](err)
+			if !ok || got.Gone != test.want.Gone || (got.PID == 0) != (test.want.PID == 0) || !strings.Contains(err.Error(), test.text) {
+				t.Errorf("Open = %v; want a LockedError like %+v", err, test.want)
+			}
+			// Badger wants to remove it.
+			if err := os.WriteFile(lock, nil, 0o600); err != nil {
+				t.Fatal(err)
+			}
+			if err := st.Close(); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+}
+
+// endedPID is the PID of a process that has ended.
+func endedPID(t *testing.T) int {
+	t.Helper()
+	self, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	c := exec.CommandContext(t.Context(), self, "-test.run=^$")
+	if err := c.Run(); err != nil {
+		t.Fatal(err)
+	}
+	return c.Process.Pid
+}
+
+func TestOpenWaits(t *testing.T) {
+	dir := t.TempDir()
+	st := open(t, dir, small)
+	waiting := make(chan struct{})
+	log := slog.New(onRecord{slog.DiscardHandler, sync.OnceFunc(func() { close(waiting) })})
+	go func() {
+		<-waiting
+		if err := st.Close(); err != nil {
+			t.Error(err)
+		}
+	}()
+	second, err := badgerstore.Open(t.Context(), dir, badgerstore.Options{Configure: small, Wait: time.Hour, Logger: log})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = second.Close() }()
+
+	_, err = badgerstore.Open(t.Context(), dir, badgerstore.Options{Configure: small, Wait: 2 * time.Nanosecond})
+	wantError(t, "Open after the time to wait", err, store.ErrLocked)
+
+	ctx, cancel := context.WithCancel(t.Context())
+	log = slog.New(onRecord{slog.DiscardHandler, cancel})
+	_, err = badgerstore.Open(ctx, dir, badgerstore.Options{Configure: small, Wait: time.Hour, Logger: log})
+	wantError(t, "Open that is cancelled while it waits", err, context.Canceled)
+	wantError(t, "Open that is cancelled while it waits", err, store.ErrLocked)
+}
+
+// onRecord is a log that calls a function for each record.
+type onRecord struct {
+	slog.Handler
+	do func()
+}
+
+func (onRecord) Enabled(context.Context, slog.Level) bool { return true }
+func (o onRecord) Handle(context.Context, slog.Record) error {
+	o.do()
+	return nil
 }
 
 func TestOpenMustExist(t *testing.T) {

@@ -7,7 +7,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"log/slog"
 	"os"
 	"os/signal"
 	"strings"
@@ -68,9 +67,9 @@ func options() migrate.Options { return migrate.Options{Schema: migrations.Schem
 
 // open opens the store in dir. The operator's commands open it in the same way,
 // because a memtable that a larger one left would not fit.
-func open(ctx context.Context, dir string, mustExist bool, log *slog.Logger) (store.Store, error) {
+func open(ctx context.Context, dir string, o cli.OpenOptions) (store.Store, error) {
 	st, err := badgerstore.Open(ctx, dir, badgerstore.Options{
-		MustExist: mustExist, Logger: log, Configure: badgerstore.Small,
+		MustExist: o.MustExist, Wait: o.Wait, Logger: o.Logger, Configure: badgerstore.Small,
 	})
 	if err != nil {
 		return nil, err
@@ -82,7 +81,7 @@ func open(ctx context.Context, dir string, mustExist bool, log *slog.Logger) (st
 // command is for.
 func (s *service) serve(cmd *cobra.Command, do func(ctx context.Context, b notebook.Book, out io.Writer) error) (err error) {
 	ctx := cmd.Context()
-	st, err := open(ctx, s.store, false, nil)
+	st, err := open(ctx, s.store, cli.OpenOptions{})
 	if err != nil {
 		return err
 	}

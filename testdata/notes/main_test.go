@@ -69,7 +69,7 @@ func run(t *testing.T, want int, args ...string) (stdout, stderr string) {
 // inStore opens the store in dir for do.
 func inStore(t *testing.T, dir string, do func(st store.Store) error) {
 	t.Helper()
-	st, err := open(t.Context(), dir, false, nil)
+	st, err := open(t.Context(), dir, cli.OpenOptions{})
 	if err == nil {
 		err = errors.Join(do(st), st.Close())
 	}
