@@ -36,6 +36,7 @@ type folder struct {
 	lines      []line
 	malformed  []error
 	sources    map[string]*source // read so far
+	helpers    []*helper
 }
 
 // A migration is a version that has a file, or a line.
@@ -55,7 +56,7 @@ type line struct {
 
 func (l line) String() string { return fmt.Sprintf("v%04d %s h1:%s", l.version, l.name, l.hash) }
 
-// open reads the folder, but no migration.
+// open reads the folder and its helper files, but no migration.
 func open(dir string) (*folder, error) {
 	entries, err := os.ReadDir(dir)
 	if err != nil {
@@ -75,8 +76,10 @@ func open(dir string) (*folder, error) {
 	}
 	f.text = string(text)
 	f.parse()
-	f.importPath, err = importPath(dir)
-	return f, err
+	if f.importPath, err = importPath(dir); err != nil {
+		return nil, err
+	}
+	return f, f.readHelpers()
 }
 
 // parseID takes a migration's name apart. Package migrate refuses a migration

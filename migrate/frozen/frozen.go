@@ -8,14 +8,31 @@
 //
 //	v0003 add_user_login_lockout h1:<sha256, base64>
 //
-// The hash covers v0003_add_user_login_lockout.go, the packages below the
-// migrations folder that it imports, directly or not, and the files that these
-// embed. It is a hash of their tokens: comments, line ends, formatting and the
-// order of imports do not count, everything else does, also the comments that
-// the go command reads (lines of //go:, and all in a file that imports "C").
-// Nothing else is covered, neither other packages, which go on changing, nor the
-// other files of the folder, nor C and assembly: what a migration needs as it is
-// today belongs in its own file or in a package below the folder.
+// The hash covers
+//
+//   - v0003_add_user_login_lockout.go
+//   - of the other files of the folder, those that are no version, the
+//     declarations that it uses, directly or not
+//   - the packages below the folder that these import, directly or not
+//   - the files that any of them embeds
+//
+// It is a hash of their tokens: comments, line ends, formatting and the order of
+// imports do not count, everything else does, also the comments that the go
+// command reads (lines of //go:, and all in a file that imports "C"). Nothing
+// else is covered, neither other packages, which go on changing, nor C and
+// assembly: what a migration needs as it is today belongs in its folder or in a
+// package below. What it uses of another version's file has that version's line.
+//
+// # Helpers
+//
+// In helpers.go, types.go and the like, a declaration counts for the versions
+// that use it, so that a new one leaves all lines as they are. A version uses
+// what it mentions, a type with all its methods, a group of constants as a whole
+// if it counts with iota or repeats a value, and what has no name but mentions a
+// variable that is used: an init function, a var _. The name of the file and its
+// build constraint count too. Names are compared, not types: a local variable
+// that is called like a helper is taken for a use of it. What changes a variable
+// from elsewhere while the program runs is not seen.
 //
 // # Its life
 //
@@ -70,8 +87,8 @@ func (e *VersionError) Unwrap() error { return e.Err }
 // Check compares the migrations in dir with their lines. It returns every fault
 // together, as a *multierror.Error of *VersionError in order of files and then
 // lines, or nil if there is none; a folder without migrations needs no
-// [SumFile]. An error of another type means that dir or SumFile could not be
-// read. Check writes nothing and may be called concurrently.
+// [SumFile]. An error of another type means that dir, SumFile or a file that is
+// no version could not be read. Check writes nothing and may be called concurrently.
 func Check(dir string) error {
 	f, err := open(dir)
 	if err != nil {

@@ -16,27 +16,28 @@ import (
 	"strings"
 )
 
-// A source is a Go file, read.
+// A source is Go source, read: a file, or a declaration of a helper file.
 type source struct {
+	pkg      string            // of its package clause
 	covers   []string          // the file and what it embeds; the file is first
 	hashes   map[string]string // of covers
 	packages []string          // imported, below the migrations folder; relative to it, in order
+	mentions map[string]bool   // the names in it
 }
 
 // hash returns the hash of a version and the files that it covers, relative to
 // the folder, the migration first.
 func (f *folder) hash(m migration) (hash string, files []string, err error) {
+	src, err := f.read(m.id() + ".go")
+	if err != nil {
+		return "", nil, err
+	}
 	hashes := map[string]string{}
-	queue := []string{m.id() + ".go"}
 	seen := map[string]bool{}
-	for len(queue) > 0 {
-		src, err := f.read(queue[0])
-		if err != nil {
-			return "", nil, err
-		}
-		queue = queue[1:]
+	for queue := append([]*source{src}, f.usedBy(src)...); len(queue) > 0; queue = queue[1:] {
+		src := queue[0]
 		for _, file := range src.covers {
-			hashes[file] += src.hashes[file] // both, of a Go file that another embeds
+			hashes[file] += src.hashes[file] // several: of declarations, or of a Go file that another embeds
 			if !slices.Contains(files, file) {
 				files = append(files, file)
 			}
@@ -46,11 +47,17 @@ func (f *folder) hash(m migration) (hash string, files []string, err error) {
 				continue
 			}
 			seen[pkg] = true
-			more, err := f.goFiles(pkg)
+			names, err := f.goFiles(pkg)
 			if err != nil {
-				return "", nil, err
+				return "", nil, fmt.Errorf("reading an imported package: %w", err)
 			}
-			queue = append(queue, more...)
+			for _, name := range names {
+				src, err := f.read(name)
+				if err != nil {
+					return "", nil, err
+				}
+				queue = append(queue, src)
+			}
 		}
 	}
 	h := sha256.New()
@@ -66,7 +73,7 @@ func (f *folder) hash(m migration) (hash string, files []string, err error) {
 func (f *folder) goFiles(pkg string) ([]string, error) {
 	entries, err := os.ReadDir(f.path(pkg))
 	if err != nil {
-		return nil, fmt.Errorf("reading an imported package: %w", err)
+		return nil, err
 	}
 	var files []string
 	for _, e := range entries {
@@ -86,18 +93,61 @@ func (f *folder) read(file string) (*source, error) {
 	if src := f.sources[file]; src != nil {
 		return src, nil
 	}
-	text, err := os.ReadFile(f.path(file))
+	p, err := f.parseGo(file)
+	if err != nil {
+		return nil, err
+	}
+	directives, tokens := scan(p.text, p.body, p.cgo)
+	src, err := f.source(p, directives, p.tree.Imports, tokens)
+	if err != nil {
+		return nil, err
+	}
+	src.mentions = mentions(p.tree)
+	f.sources[file] = src
+	return src, nil
+}
+
+// A parsed file is one of Go.
+type parsed struct {
+	name string // relative to the folder
+	text []byte
+	tree *ast.File
+	pos  *token.File
+	body int // where the declarations after the imports begin, an offset in text
+	cgo  bool
+}
+
+func (f *folder) parseGo(name string) (*parsed, error) {
+	text, err := os.ReadFile(f.path(name))
 	if err != nil {
 		return nil, err
 	}
 	fset := token.NewFileSet()
-	tree, err := parser.ParseFile(fset, f.path(file), text, parser.SkipObjectResolution)
+	tree, err := parser.ParseFile(fset, f.path(name), text, parser.SkipObjectResolution)
 	if err != nil {
 		return nil, fmt.Errorf("its hash needs source that parses: %w", err)
 	}
-	src := &source{covers: []string{file}, hashes: map[string]string{}}
-	imports := importLines(tree)
-	for _, spec := range tree.Imports {
+	p := &parsed{name: name, text: text, tree: tree, pos: fset.File(tree.FileStart)}
+	end := tree.Name.End()
+	for _, d := range tree.Decls {
+		if isImport(d) {
+			end = d.End()
+		}
+	}
+	p.body = p.pos.Offset(end)
+	p.cgo = slices.ContainsFunc(tree.Imports, func(spec *ast.ImportSpec) bool { return spec.Path.Value == `"C"` })
+	return p, nil
+}
+
+func isImport(d ast.Decl) bool {
+	g, ok := d.(*ast.GenDecl)
+	return ok && g.Tok == token.IMPORT
+}
+
+// source makes a source of parts of a file.
+func (f *folder) source(p *parsed, directives []string, imports []*ast.ImportSpec, tokens []string) (*source, error) {
+	src := &source{pkg: p.tree.Name.Name, covers: []string{p.name}, hashes: map[string]string{}}
+	for _, spec := range imports {
 		imported, err := strconv.Unquote(spec.Path.Value)
 		if err != nil {
 			return nil, err
@@ -107,39 +157,31 @@ func (f *folder) read(file string) (*source, error) {
 		}
 	}
 	slices.Sort(src.packages)
-	end := tree.Name.End()
-	for _, d := range tree.Decls {
-		if g, ok := d.(*ast.GenDecl); ok && g.Tok == token.IMPORT {
-			end = g.End()
-		}
-	}
-	directives, tokens := scan(text, fset.File(end).Offset(end), slices.Contains(imports, `"C"`))
 
 	h := sha256.New()
-	for _, part := range [][]string{directives, {tree.Name.Name}, imports, tokens} {
+	for _, part := range [][]string{directives, {src.pkg}, importLines(imports), tokens} {
 		for _, s := range part {
 			fmt.Fprintf(h, "%q\n", s)
 		}
 		fmt.Fprintln(h)
 	}
-	src.hashes[file] = fmt.Sprintf("go:%x", h.Sum(nil))
-	for _, text := range append(directives, tokens...) {
+	src.hashes[p.name] = fmt.Sprintf("go:%x", h.Sum(nil))
+	for _, text := range slices.Concat(directives, tokens) {
 		args, ok := strings.CutPrefix(text, "//go:embed")
 		if !ok {
 			continue
 		}
-		if err := f.embed(src, path.Dir(file), args); err != nil {
-			return nil, fmt.Errorf("%s: %s: %w", f.path(file), text, err)
+		if err := f.embed(src, path.Dir(p.name), args); err != nil {
+			return nil, fmt.Errorf("%s: %s: %w", f.path(p.name), text, err)
 		}
 	}
-	f.sources[file] = src
 	return src, nil
 }
 
-// importLines returns the imports of a file in an order of their own.
-func importLines(tree *ast.File) []string {
+// importLines returns imports in an order of their own.
+func importLines(imports []*ast.ImportSpec) []string {
 	var lines []string
-	for _, spec := range tree.Imports {
+	for _, spec := range imports {
 		text := spec.Path.Value
 		if spec.Name != nil {
 			text = spec.Name.Name + " " + text
