@@ -36,7 +36,8 @@
 //
 // # Its life
 //
-// [Update] adds the lines of new versions and changes none; go generate runs it.
+// [Update] adds the lines of new versions and changes none; go generate runs it,
+// warns of what [Check] finds and starts no version until that is mended.
 // A line changes by [Accept] alone, one version a call, and so shows in review.
 // Two branches that take one number both add a line at the end, which no merge
 // resolves by itself.

@@ -25,6 +25,8 @@ import (
 	"path/filepath"
 	"time"
 
+	"github.com/hashicorp/go-multierror"
+
 	"github.com/kvmigrate/kvmigrate/migrate/frozen"
 )
 
@@ -84,8 +86,10 @@ type Created struct {
 // New overwrites nothing. If it returns an error it has removed what it made; if
 // it could not, the error says so. The error matches [ErrName] or [ErrExists]
 // where they apply, and [fs.ErrNotExist] if there is no o.Dir. New also refuses a
-// folder whose versions have gaps or duplicates, and one whose files belong to
-// several packages.
+// folder whose versions have gaps or duplicates, one whose files belong to
+// several packages, and one that has a version that is not what its line in
+// migrations.sum says: the error then matches those of [frozen.Check], and
+// [frozen.Accept] is for a version that was done since its line was written.
 //
 // New may be called concurrently, also by several processes: each call gets a
 // version of its own, and of several calls with one name one succeeds. A call
@@ -170,6 +174,9 @@ func write(o Options, made *created) (Created, error) {
 	if err != nil {
 		return Created{}, err
 	}
+	if err := checkFrozen(o.Dir, version); err != nil {
+		return Created{}, err
+	}
 	pkg, err := packageName(o.Dir)
 	if err != nil {
 		return Created{}, err
@@ -202,6 +209,26 @@ func write(o Options, made *created) (Created, error) {
 		return Created{}, inTheWay(c.File, err)
 	}
 	return c, nil
+}
+
+// checkFrozen holds the versions before the next one to their lines. That they
+// have none yet is no fault.
+func checkFrozen(dir string, next uint32) error {
+	err := frozen.Check(dir)
+	all, ok := errors.AsType[*multierror.Error](err)
+	if !ok {
+		return err
+	}
+	var faults *multierror.Error
+	for _, fault := range all.WrappedErrors() {
+		if !errors.Is(fault, frozen.ErrUnlisted) {
+			faults = multierror.Append(faults, fault)
+		}
+	}
+	if err := faults.ErrorOrNil(); err != nil {
+		return fmt.Errorf("v%d was not started, because the versions before it are not what %s says: %w", next, frozen.SumFile, err)
+	}
+	return nil
 }
 
 // writeTest makes the test of all migrations, unless there is one.

@@ -411,6 +411,35 @@ func TestNewConcurrently(t *testing.T) {
 	})
 }
 
+// TestEdited: no version starts after one that is not what its line says.
+func TestEdited(t *testing.T) {
+	dir := folder(t, "migrations", map[string]string{
+		"v0001_a.go": "package migrations\n\nvar a = b", "v0002_b.go": "package migrations", "helpers.go": "package migrations\n\nvar b = 1",
+	})
+	for _, name := range []string{"add_thing", "add_other"} {
+		if _, err := scaffold.New(t.Context(), scaffold.Options{Dir: dir, Name: name}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := os.WriteFile(filepath.Join(dir, "helpers.go"), []byte("package migrations\n\nvar b = 2\n"), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	before := tree(t, dir)
+	_, err := scaffold.New(t.Context(), scaffold.Options{Dir: dir, Name: "add_last"})
+	v, ok := errors.AsType[*frozen.VersionError](err)
+	if !ok || v.Version != 1 || !errors.Is(err, frozen.ErrEdited) {
+		t.Errorf("New = %v, want a *VersionError of v1 that matches ErrEdited", err)
+	}
+	unchanged(t, dir, before)
+
+	if err := frozen.Accept(dir, 1); err != nil {
+		t.Fatal(err)
+	}
+	if c, err := scaffold.New(t.Context(), scaffold.Options{Dir: dir, Name: "add_last"}); err != nil || c.Version != 5 {
+		t.Errorf("New = v%d, %v after Accept, want v5", c.Version, err)
+	}
+}
+
 // atOnce calls New from many goroutines.
 func atOnce(t *testing.T, dir string, name func(int) string) (versions []uint32, errs []error) {
 	t.Helper()

@@ -12,10 +12,11 @@
 //	NAME=add_thing go generate ./migrations
 //
 // The name may also be the command's argument. Without one, newmigration starts no
-// migration and only adds the lines that migrations.sum lacks.
+// migration: it adds the lines that migrations.sum lacks, and warns of versions
+// that are not what their lines say. It does not start a version after such ones.
 //
-// The line of a version never changes by itself. After an edit of a version that
-// was never released, or one that changes nothing that it does,
+// The line of a version never changes by itself. When the version is written, or
+// after an edit that changes nothing that it does,
 //
 //	go run github.com/kvmigrate/kvmigrate/migrate/cmd/newmigration -dir migrations -accept 5
 //
@@ -35,6 +36,8 @@ import (
 	"os/signal"
 	"strconv"
 	"time"
+
+	"github.com/hashicorp/go-multierror"
 
 	"github.com/kvmigrate/kvmigrate/migrate/frozen"
 	"github.com/kvmigrate/kvmigrate/migrate/scaffold"
@@ -95,7 +98,7 @@ func run(ctx context.Context, args []string, env string, stdout, stderr io.Write
 		name = flags.Arg(0)
 	case name == "":
 		fmt.Fprintln(stderr, "newmigration: no name, no migration to start; NAME=add_thing go generate starts one")
-		return report(frozen.Update(*dir), stderr)
+		return update(*dir, stderr)
 	}
 
 	ctx, cancel := context.WithTimeout(ctx, patience)
@@ -107,6 +110,23 @@ func run(ctx context.Context, args []string, env string, stdout, stderr io.Write
 	fmt.Fprintf(stdout, "%s\n%s\n", made.File, made.Fixture)
 	if made.Test != "" {
 		fmt.Fprintln(stdout, made.Test)
+	}
+	return 0
+}
+
+// update adds the lines that are missing. That a version was edited is a warning:
+// the one at hand may be, until it is done.
+func update(dir string, stderr io.Writer) (status int) {
+	if err := frozen.Update(dir); err != nil {
+		return report(err, stderr)
+	}
+	err := frozen.Check(dir)
+	faults, ok := errors.AsType[*multierror.Error](err)
+	if !ok {
+		return report(err, stderr)
+	}
+	for _, fault := range faults.WrappedErrors() {
+		fmt.Fprintf(stderr, "newmigration: warning: %v\n", fault)
 	}
 	return 0
 }

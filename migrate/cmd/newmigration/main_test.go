@@ -86,14 +86,24 @@ func TestRun(t *testing.T) {
 }
 
 // TestFrozen goes the way of an author: the line of a new version is there from
-// the start, keeps what it says, and is renewed on demand alone.
+// the start, keeps what it says, and is renewed on demand alone. Until then the
+// command warns, and starts no version after it.
 func TestFrozen(t *testing.T) {
 	t.Chdir(t.TempDir())
-	call := func(want int, args ...string) {
+	call := func(want int, args ...string) string {
 		t.Helper()
 		var out bytes.Buffer
 		if status := run(t.Context(), args, "", &out, &out); status != want {
 			t.Fatalf("newmigration %v: status %d, want %d\n%s", args, status, want, &out)
+		}
+		return out.String()
+	}
+	says := func(out string, wants ...string) {
+		t.Helper()
+		for _, want := range wants {
+			if !strings.Contains(out, want) {
+				t.Errorf("it does not say %q, but\n%s", want, out)
+			}
 		}
 	}
 	check := func(want error) {
@@ -111,13 +121,33 @@ func TestFrozen(t *testing.T) {
 		t.Fatal(err)
 	}
 	check(frozen.ErrEdited)
-	call(0)
-	call(0, "add_links")
+	says(call(0), "warning: "+file+": it was edited", "newmigration -accept 2`")
+	says(call(1, "add_links"), "v3 was not started", file+": it was edited", "newmigration -accept 2`")
+	if made, err := filepath.Glob("v0003*"); err != nil || len(made) > 0 {
+		t.Errorf("it made %v (%v)", made, err)
+	}
 	check(frozen.ErrEdited)
 	call(1, "-accept", "4")
 	call(0, "-accept", "1")
 	check(frozen.ErrEdited)
 	call(0, "-accept", "2")
+	check(nil)
+	if out := call(0); strings.Contains(out, "warning") {
+		t.Errorf("without a fault it says\n%s", out)
+	}
+	call(0, "add_links")
+
+	if err := os.WriteFile(file, []byte("package\n"), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	says(call(0), "warning: "+file+":")
+	if err := os.Remove(file); err != nil {
+		t.Fatal(err)
+	}
+	says(call(0), "warning: "+file+": it is gone")
+	if err := os.WriteFile(file, []byte("package migrations\n\nvar up0002 int\n"), 0o644); err != nil {
+		t.Fatal(err)
+	}
 	check(nil)
 
 	if err := os.Remove(frozen.SumFile); err != nil {
