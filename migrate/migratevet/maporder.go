@@ -22,11 +22,15 @@ func (c *checker) inMapOrder(x ast.Expr) bool {
 		return true
 	}
 	call, ok := x.(*ast.CallExpr)
-	if !ok {
-		return false
-	}
+	return ok && c.isMapOrderCall(call)
+}
+
+// isMapOrderCall reports whether a call returns the keys or values of a map in
+// its order.
+func (c *checker) isMapOrderCall(call *ast.CallExpr) bool {
 	fn := typeutil.StaticCallee(c.pass.TypesInfo, call)
-	return fn != nil && fn.Pkg() != nil && fn.Pkg().Path() == "maps" && slices.Contains([]string{"All", "Keys", "Values"}, fn.Name())
+	return fn != nil && fn.Pkg() != nil && slices.Contains([]string{"maps", "golang.org/x/exp/maps"}, fn.Pkg().Path()) &&
+		slices.Contains([]string{"All", "Keys", "Values"}, fn.Name())
 }
 
 // writes reports whether node writes through a transaction, itself or in a
@@ -54,7 +58,7 @@ func (c *checker) callWrites(call *ast.CallExpr, seen map[types.Object]bool) boo
 	}
 	bodies := c.functions()[callee]
 	if bodies == nil {
-		return takesTxn(c.pass.TypesInfo.TypeOf(call.Fun))
+		return c.takesTxn(call)
 	}
 	if seen[callee] {
 		return false

@@ -1,5 +1,5 @@
-// Package migratevet finds in migration files what goes wrong only later, in
-// another release or on another run. Command migratevet runs it under go vet.
+// Package migratevet finds in migrations what goes wrong only later, in another
+// release or on another run. Command migratevet runs it under go vet.
 package migratevet
 
 import (
@@ -15,21 +15,24 @@ import (
 
 const doc = `check that migrations do the same on every run and in every release
 
-It looks at files named as migrations are, v0001_add_thing.go, and reports
+It looks at packages with a file named as migrations are, v0001_add_thing.go,
+and at all files there but tests, because migrations use them; and reports
 
   - imports of the program's live packages, which -live names
   - clocks, chance and the machine
-  - ranges over maps that write through the transaction
+  - writes through the transaction in the order of a map, also by way of a slice
+    that was filled in that order and not sorted
   - goroutines
-  - errors of the transaction that are dropped
+  - errors that are dropped, of the transaction and of functions that it is
+    passed to
 
 A comment "//migratevet:ignore reason" at the end of a line, or alone above it,
 keeps it from reporting anything there.`
 
-// Analyzer reports what a migration file must not do: import the packages that
-// its flag live names, ask a clock, chance or the machine, write in the order of
-// a map, start goroutines, or drop an error of its transaction. Files that are
-// not named as migrations are, and tests, it passes over.
+// Analyzer reports what a package of migrations must not do: import the packages
+// that its flag live names, ask a clock, chance or the machine, write in the
+// order of a map, start goroutines, or drop an error of a transaction. Packages
+// without a file that is named as migrations are, and tests, it passes over.
 var Analyzer = newAnalyzer()
 
 // newAnalyzer returns an analyzer with flags of its own.
@@ -51,12 +54,20 @@ func newAnalyzer() *analysis.Analyzer {
 var fileRule = regexp.MustCompile(`^v[0-9]{4,}_.+\.go$`)
 
 func run(pass *analysis.Pass, live patterns) error {
-	c := &checker{pass: pass, live: live}
+	var files []*ast.File
+	found := false
 	for _, file := range pass.Files {
 		name := filepath.Base(pass.Fset.File(file.FileStart).Name())
-		if !fileRule.MatchString(name) || strings.HasSuffix(name, "_test.go") {
-			continue
+		if !strings.HasSuffix(name, "_test.go") {
+			files = append(files, file)
+			found = found || fileRule.MatchString(name)
 		}
+	}
+	if !found {
+		return nil
+	}
+	c := &checker{pass: pass, live: live}
+	for _, file := range files {
 		if err := c.readIgnores(file); err != nil {
 			return err
 		}
@@ -65,21 +76,28 @@ func run(pass *analysis.Pass, live patterns) error {
 	return nil
 }
 
-// A checker looks at the migration files of one package.
+// A checker looks at a package of migrations.
 type checker struct {
 	pass    *analysis.Pass
 	live    patterns
 	ignored map[int]bool                      // lines of the file at hand
 	bodies  map[types.Object][]*ast.BlockStmt // of the package's functions, once asked for
+	uses    map[types.Object][]use            // of the package's variables, once asked for
 }
 
-// check looks at one node of a migration file.
+// check looks at one node.
 func (c *checker) check(n ast.Node) bool {
 	switch n := n.(type) {
 	case *ast.ImportSpec:
 		c.checkImport(n)
 	case *ast.Ident:
 		c.checkUse(n)
+	case *ast.FuncDecl:
+		if n.Body != nil {
+			c.checkOrder(n.Body)
+		}
+	case *ast.FuncLit:
+		c.checkOrder(n.Body)
 	case *ast.RangeStmt:
 		c.checkMapRange(n)
 		c.checkScanRange(n)
@@ -93,13 +111,13 @@ func (c *checker) check(n ast.Node) bool {
 	case *ast.ExprStmt:
 		c.checkDropped(n.X)
 	case *ast.AssignStmt:
-		c.checkBlank(n.Lhs, n.Rhs)
+		c.checkAssigned(n.Lhs, n.Rhs)
 	case *ast.ValueSpec:
 		names := make([]ast.Expr, len(n.Names))
 		for i, name := range n.Names {
 			names[i] = name
 		}
-		c.checkBlank(names, n.Values)
+		c.checkAssigned(names, n.Values)
 	}
 	return true
 }

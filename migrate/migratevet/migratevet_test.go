@@ -8,7 +8,7 @@ import (
 )
 
 func TestAnalyzer(t *testing.T) {
-	for _, pkg := range []string{"app/migrations", "outside", "maporder", "goroutine", "dropped", "ignore", "files"} {
+	for _, pkg := range []string{"app/migrations", "outside", "maporder", "unsorted", "helpers", "goroutine", "dropped", "ignore", "files", "other"} {
 		t.Run(pkg, func(t *testing.T) {
 			a := newAnalyzer()
 			if err := a.Flags.Set("live", "app/tables/..., app/migrations/..."); err != nil {

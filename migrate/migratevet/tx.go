@@ -47,11 +47,22 @@ func (c *checker) txMethod(e ast.Expr) string {
 	return ""
 }
 
-// takesTxn reports whether a function of type t can write through an argument.
-// One that only reads takes a store.Reader.
-func takesTxn(t types.Type) bool {
-	sig, ok := types.Unalias(t).Underlying().(*types.Signature)
-	if !ok {
+// signature returns the type of the function that is called, nil if there is none:
+// of a conversion and of a builtin.
+func (c *checker) signature(call *ast.CallExpr) *types.Signature {
+	fun := c.pass.TypesInfo.Types[call.Fun]
+	if !fun.IsValue() {
+		return nil
+	}
+	sig, _ := fun.Type.Underlying().(*types.Signature)
+	return sig
+}
+
+// takesTxn reports whether the function that is called can write through an
+// argument. One that only reads takes a store.Reader.
+func (c *checker) takesTxn(call *ast.CallExpr) bool {
+	sig := c.signature(call)
+	if sig == nil {
 		return false
 	}
 	for param := range sig.Params().Variables() {
@@ -60,6 +71,40 @@ func takesTxn(t types.Type) bool {
 		}
 	}
 	return false
+}
+
+// passesTxn reports whether a call passes a transaction, or a reader, on to a
+// function that knows it for one: what takes anything may print it.
+func (c *checker) passesTxn(call *ast.CallExpr) bool {
+	sig := c.signature(call)
+	if sig == nil || sig.Params().Len() == 0 {
+		return false
+	}
+	last := sig.Params().Len() - 1
+	for i, arg := range call.Args {
+		t := c.pass.TypesInfo.TypeOf(arg)
+		if !isNamed(t, migratePath, "Tx") && !isNamed(t, storePath, "Txn") && !isNamed(t, storePath, "Reader") {
+			continue
+		}
+		param := sig.Params().At(min(i, last)).Type()
+		if list, ok := param.(*types.Slice); ok && sig.Variadic() && i >= last {
+			param = list.Elem()
+		}
+		if in, ok := param.Underlying().(*types.Interface); !ok || in.NumMethods() > 0 {
+			return true
+		}
+	}
+	return false
+}
+
+// returnsError reports whether the last result of a call is an error.
+func (c *checker) returnsError(call *ast.CallExpr) bool {
+	sig := c.signature(call)
+	if sig == nil || sig.Results().Len() == 0 {
+		return false
+	}
+	last := sig.Results().At(sig.Results().Len() - 1).Type()
+	return types.Identical(last, types.Universe.Lookup("error").Type())
 }
 
 // isNamed reports whether t is the type of that name, or a pointer to it.

@@ -37,6 +37,8 @@ func TestGoVet(t *testing.T) {
 		"v0001_bad.go:15:46: time.Now differs",
 		"v0001_bad.go:17:2: a Tx belongs to one goroutine",
 		"v0001_bad.go:18:6: the error of Delete is dropped",
+		"helpers.go:9:2: the error of helper is dropped",
+		"helpers.go:14:2: this writes in the order of a map",
 	} {
 		if !strings.Contains(out, want) {
 			t.Errorf("go vet does not say %q, but\n%s", want, out)
@@ -78,6 +80,25 @@ func up0001(_ context.Context, tx *migrate.Tx, txn store.Txn, m map[string]bool)
 	}
 	go println()
 	_ = (tx.Delete(nil))
+}
+`,
+		"helpers.go": `package migrations
+
+import (
+	"github.com/kvmigrate/kvmigrate/migrate"
+	"github.com/kvmigrate/kvmigrate/store"
+)
+
+func helper(tx *migrate.Tx, m map[string]bool) (err error) {
+	helper(tx, nil)
+	var keys []string
+	for k := range m {
+		keys = append(keys, k)
+	}
+	for _, k := range keys {
+		err = tx.Set(store.Entry{Key: []byte(k)})
+	}
+	return err
 }
 `,
 	} {

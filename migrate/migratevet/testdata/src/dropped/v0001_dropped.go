@@ -2,6 +2,9 @@ package dropped
 
 import (
 	"context"
+	"fmt"
+	"io"
+	"unsafe"
 
 	"github.com/kvmigrate/kvmigrate/migrate"
 	"github.com/kvmigrate/kvmigrate/store"
@@ -31,6 +34,42 @@ func blanks(tx *migrate.Tx, txn store.Txn, r store.Reader) []byte {
 	return e.Value
 }
 
+func unread(tx *migrate.Tx) error {
+	err := tx.Set(store.Entry{}) // want `error of Set`
+	_ = err
+	var err2 = tx.Delete(key) // want `error of Delete`
+	_ = err2
+	e, err3 := tx.Get(key) // want `error of Get`
+	_, _ = e, err3
+	err4 := tx.Delete(key)
+	if err4 != nil {
+		return err4
+	}
+	err4 = tx.Set(store.Entry{}) // want `error of Set`
+	_ = err4
+	err4 = tx.Set(store.Entry{}) // want `error of Set`
+	_ = err4
+	return nil
+}
+
+func helpers(tx *migrate.Tx, txn store.Txn, r store.Reader, t table, up func(*migrate.Tx) error) {
+	put(tx, key)         // want `the error of put is dropped`
+	_ = put(tx, key)     // want `error of put`
+	_, _ = get(r, key)   // want `error of get`
+	n, _ := get(tx, key) // want `error of get`
+	up(tx)               // want `error of up`
+	t.put(tx)            // want `error of put`
+	t.write()            // want `error of write`
+	defer put(txn, key)  // want `error of put`
+	each(1, tx, txn)     // want `error of each`
+	known(tx)            // want `error of known`
+	func() error { return nil }()
+	func(store.Txn) error { return nil }(tx) // want `error of this call`
+	err := put(tx, key)                      // want `error of put`
+	_ = err
+	_ = n
+}
+
 func scans(tx *migrate.Tx, r store.Reader) {
 	for range tx.Scan(store.Scan{}) { // want `the error of Scan is dropped, and a scan that broke off looks like one that is done`
 	}
@@ -39,6 +78,9 @@ func scans(tx *migrate.Tx, r store.Reader) {
 	}
 	for e, _ := range tx.Scan(store.Scan{}) { // want `error of Scan`
 		_ = e
+	}
+	for e, err := range tx.Scan(store.Scan{}) { // want `error of Scan`
+		_, _ = e, err
 	}
 }
 
@@ -61,6 +103,65 @@ func fine(ctx context.Context, tx *migrate.Tx, st store.Store, own cache) error 
 	}
 	return err
 }
+
+// What is read somewhere is not dropped, and what is no error of a transaction
+// does not matter.
+func alsoFine(tx *migrate.Tx, t table) (err error) {
+	defer func() {
+		if err != nil {
+			_ = err
+		}
+	}()
+	fmt.Println(tx)
+	_, _ = fmt.Fprintln(io.Discard, tx, "x")
+	_ = upFunc(up)
+	t.look()
+	count(tx)
+	_ = unsafe.Sizeof(t)
+	_ = len(key)
+	later = tx.Delete(key)
+	t.err = tx.Delete(key)
+	if err := put(tx, key); err != nil {
+		_ = err
+	}
+	err2 := put(tx, key)
+	_ = err2
+	if err2 != nil {
+		return err2
+	}
+	func() { err2 = put(tx, key) }()
+	if err2 == nil {
+		err = tx.Set(store.Entry{})
+		_ = err
+	}
+	return
+}
+
+var later error
+
+type upFunc func(*migrate.Tx) error
+
+func up(tx *migrate.Tx) error { return put(tx, key) }
+
+func put(tx store.Txn, key []byte) error          { return tx.Set(store.Entry{Key: key}) }
+func get(r store.Reader, key []byte) (int, error) { return 0, nil }
+func each(n int, txns ...store.Txn) error         { return nil }
+func count(r store.Reader) int                    { return 0 }
+
+func known(getter interface {
+	Get(key []byte) (store.Entry, error)
+}) error {
+	return nil
+}
+
+type table struct {
+	tx  *migrate.Tx
+	err error
+}
+
+func (table) put(*migrate.Tx) error { return nil }
+func (t table) write() error        { return put(t.tx, key) }
+func (t table) look() error         { return nil }
 
 type cache struct{}
 

@@ -2,4 +2,4 @@ package files
 
 import "time"
 
-var _ = time.Now() // not a migration
+var _ = time.Now() // want `time.Now differs`

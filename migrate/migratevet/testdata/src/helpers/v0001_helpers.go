@@ -1,0 +1,5 @@
+package helpers
+
+import "github.com/kvmigrate/kvmigrate/migrate"
+
+func up0001(tx *migrate.Tx) error { return stamp(tx, names) }

@@ -1,0 +1,5 @@
+package other
+
+import "time"
+
+var _ = time.Now() // a test
