@@ -33,7 +33,8 @@ lint:
 	@test -z "$$(gofmt -l store migrate migrations systables testdata)" || { gofmt -l store migrate migrations systables testdata; exit 1; }
 	go vet ./... ./testdata/demo ./testdata/bench
 	dir=$$(mktemp -d) && trap 'rm -rf "$$dir"' EXIT && go build -o "$$dir/migratevet" ./migrate/cmd/migratevet && \
-		go vet -vettool="$$dir/migratevet" -live github.com/kvmigrate/kvmigrate/systables ./migrations
+		go vet -vettool="$$dir/migratevet" -live github.com/kvmigrate/kvmigrate/systables ./migrations && \
+		cd $(NOTES) && go vet -vettool="$$dir/migratevet" -live example.com/notes/notebook ./migrations
 	go tool -modfile=.ci/tools/go.mod golangci-lint run ./... ./testdata/demo ./testdata/bench
 	cd $(NOTES) && go vet ./... && go tool -modfile=../../.ci/tools/go.mod golangci-lint run ./...
 
