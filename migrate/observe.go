@@ -139,29 +139,44 @@ type heart struct {
 	done  chan struct{}
 }
 
-// newHeart returns a heart that beats until stopped.
-func (r *Runner) newHeart(ctx context.Context) *heart {
+// newHeart returns a heart that beats until stopped, in the log and in the file
+// that other processes read.
+func (r *Runner) newHeart(ctx context.Context, plan Plan) *heart {
 	ctx, cancel := context.WithCancel(ctx)
 	h := &heart{stop: cancel, done: make(chan struct{})}
+	log, stopLog := ticks(r.heartbeat)
+	file, stopFile := ticks(liveInterval)
 	go func() {
 		defer close(h.done)
-		if r.heartbeat < 0 {
-			return
-		}
-		ticker := time.NewTicker(r.heartbeat)
-		defer ticker.Stop()
+		defer stopLog()
+		defer stopFile()
+		live := r.newLiveFile(plan)
+		defer live.remove()
 		for {
 			select {
 			case <-ctx.Done():
 				return
-			case now := <-ticker.C:
+			case now := <-log:
 				if t := h.meter.Load(); t != nil {
 					r.log.InfoContext(ctx, "still migrating "+t.measure(now).String())
+				}
+			case now := <-file:
+				if t := h.meter.Load(); t != nil {
+					live.write(ctx, now, t.measure(now))
 				}
 			}
 		}
 	}()
 	return h
+}
+
+// ticks returns a ticker's channel, which never ticks if d is negative.
+func ticks(d time.Duration) (ticks <-chan time.Time, stop func()) {
+	if d < 0 {
+		return nil, func() {}
+	}
+	t := time.NewTicker(d)
+	return t.C, t.Stop
 }
 
 // end stops the heart and waits for it.

@@ -206,7 +206,7 @@ func (r *Runner) UpTo(ctx context.Context, target uint32) (Report, error) {
 	if found.progress != nil {
 		r.log.InfoContext(ctx, fmt.Sprintf("resuming an interrupted migration: %v", found.progress))
 	}
-	heart := r.newHeart(ctx)
+	heart := r.newHeart(ctx, plan)
 	defer heart.end()
 	for i, m := range plan.Pending {
 		under := found.progress

@@ -18,6 +18,7 @@
 //	baseline as up
 //	plan     {schema, from, to, pending}
 //	status   {schema, version, stored, latest, pending, progress?, error?}
+//	status   {schema, in_use, live}, if another process is upgrading the store
 //	history  [{version, name, description, fingerprint, started, finished,
 //	         transactions, keys_written, keys_deleted, program, origin?,
 //	         readable_from?, writable_from?, unreleased?}]
@@ -25,6 +26,10 @@
 //	         value in base64
 //	version  {program, version, schema, latest}
 //
+// in_use is {pid, command, since} and live is {schema, pid, program, started, updated,
+// from, to, version, name, phase, phases, done, total, rate, elapsed_ns, eta_ns,
+// text}: how far the migration of that version is, in entries; total is 0 while it
+// is not known, and text says it for people.
 // applied is as history prints it and pending a list of {version, name,
 // description, unreleased?}. adopted says that from is the version that the store
 // was found to be like, and read_only that the program must not write a store that

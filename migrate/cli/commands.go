@@ -248,10 +248,14 @@ func (a *app) status() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:     "status",
 		Short:   "Show the store's version and what is pending",
+		Long: `Show the store's version and what is pending.
+
+If another process has the store open and is upgrading it, show how far that is
+instead, from the file that it keeps in the directory of the store.`,
 		Example: a.example("status --json"),
 		Args:    noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			return a.withRunner(cmd, true, func(ctx context.Context, r *migrate.Runner, _ store.Store) error {
+			err := a.withRunner(cmd, true, func(ctx context.Context, r *migrate.Runner, _ store.Store) error {
 				status, err := r.Status(ctx)
 				w := cmd.OutOrStdout()
 				if a.json {
@@ -262,6 +266,10 @@ func (a *app) status() *cobra.Command {
 				}
 				return errors.Join(err, printStatus(w, status))
 			})
+			if locked, ok := errors.AsType[*store.LockedError](err); ok {
+				return a.liveStatus(cmd.OutOrStdout(), locked, err)
+			}
+			return err
 		},
 	}
 	return a.withJSON(cmd)

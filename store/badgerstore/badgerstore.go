@@ -138,6 +138,14 @@ func memoryThreshold(db *badger.DB) int {
 // to kvmigrate's own keys through it breaks every promise of this module.
 func (s *Store) DB() *badger.DB { return s.db }
 
+// Dir implements [store.Locator].
+func (s *Store) Dir() string {
+	if s.opts.InMemory {
+		return ""
+	}
+	return s.opts.Dir
+}
+
 // Limits implements [store.Store]. The bounds are 90 % of Badger's own.
 func (s *Store) Limits() store.Limits { return s.limits }
 

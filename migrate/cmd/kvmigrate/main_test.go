@@ -12,6 +12,7 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+	"time"
 
 	"github.com/rogpeppe/go-internal/testscript"
 
@@ -23,7 +24,7 @@ import (
 )
 
 func TestMain(m *testing.M) {
-	testscript.Main(m, map[string]func(){"kvmigrate": main, "kvmigrate-branch": branch, "kvmigrate-stopped": stopped})
+	testscript.Main(m, map[string]func(){"kvmigrate": main, "kvmigrate-branch": branch, "kvmigrate-stopped": stopped, "kvmigrate-slow": slow})
 }
 
 // branch is kvmigrate as another branch built it, which took version 2 for a
@@ -59,13 +60,39 @@ func stopped() {
 	main()
 }
 
-// TestScripts runs the command as a process. The scripts have two programs more,
-// kvmigrate-branch and kvmigrate-stopped, and these commands:
+// slow is kvmigrate with one more migration, which ends when a file of the name end
+// appears. It makes the file begun when it begins.
+func slow() {
+	latest := migrate.DefaultRegistry().Latest()
+	migrate.DefaultRegistry().Register(migrate.Migration{
+		Version: latest + 1, Name: "slow", Description: "waiting",
+		Up: func(ctx context.Context, _ *migrate.Tx) error {
+			if err := os.WriteFile("begun", nil, 0o600); err != nil {
+				return err
+			}
+			for looks := time.Tick(10 * time.Millisecond); ; {
+				if _, err := os.Stat("end"); err == nil {
+					return nil
+				}
+				select {
+				case <-ctx.Done():
+					return ctx.Err()
+				case <-looks:
+				}
+			}
+		},
+	})
+	main()
+}
+
+// TestScripts runs the command as a process. The scripts have three programs more,
+// kvmigrate-branch, kvmigrate-stopped and kvmigrate-slow, and these commands:
 //
 //	exits CODE kvmigrate ARG…   fails unless the exit code is CODE
 //	put STORE KEY HEX           writes a raw entry
 //	del STORE KEY               removes one
 //	hold STORE                  keeps the store open until the script ends
+//	await FILE                  waits until the file is there
 //	json FILE                   fails unless the file is one or more JSON values
 func TestScripts(t *testing.T) {
 	testscript.Run(t, testscript.Params{
@@ -86,6 +113,13 @@ func TestScripts(t *testing.T) {
 				st, err := badgerstore.Open(context.Background(), ts.MkAbs(args[0]), badgerstore.Options{})
 				ts.Check(err)
 				ts.Defer(func() { ts.Check(st.Close()) })
+			},
+			"await": func(ts *testscript.TestScript, _ bool, args []string) {
+				for range time.Tick(10 * time.Millisecond) {
+					if _, err := os.Stat(ts.MkAbs(args[0])); err == nil {
+						return
+					}
+				}
 			},
 			"json": func(ts *testscript.TestScript, _ bool, args []string) {
 				values := json.NewDecoder(strings.NewReader(ts.ReadFile(args[0])))

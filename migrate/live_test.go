@@ -1,0 +1,72 @@
+package migrate_test
+
+import (
+	"context"
+	"errors"
+	"os"
+	"path/filepath"
+	"testing"
+	"time"
+
+	"github.com/kvmigrate/kvmigrate/migrate"
+	"github.com/kvmigrate/kvmigrate/store"
+	"github.com/kvmigrate/kvmigrate/store/badgerstore"
+)
+
+// liveRun runs a migration of thirty rows that waits in its last row until the file
+// of the run is there and returns what that said.
+func liveRun(t *testing.T, dir string, st store.Store) migrate.Live {
+	t.Helper()
+	load(t, st, many("app/", 30)...)
+	var live migrate.Live
+	o := one(migrate.Serial(migrate.Each([]byte("app/"), func(ctx context.Context, _ *migrate.Tx, e store.Entry) error {
+		if string(e.Key) != "app/000029" {
+			return nil
+		}
+		for looks := time.Tick(time.Millisecond); ; <-looks { // the file is written once a second
+			var err error
+			if live, err = migrate.ReadLive(dir, "system"); !errors.Is(err, os.ErrNotExist) || ctx.Err() != nil {
+				return err
+			}
+		}
+	})))
+	mustRun(t, located{narrow{st, 40}, dir}, o)
+	return live
+}
+
+// located is a store in a directory.
+type located struct {
+	store.Store
+	dir string
+}
+
+func (l located) Dir() string { return l.dir }
+
+func TestLive(t *testing.T) {
+	dir := t.TempDir()
+	st, err := badgerstore.Open(t.Context(), dir, badgerstore.Options{Configure: small})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = st.Close() }()
+	if st.Dir() != dir {
+		t.Errorf("the store is in %s; want %s", st.Dir(), dir)
+	}
+	before := time.Now().Add(-time.Millisecond)
+	live := liveRun(t, dir, st)
+	if live.PID != os.Getpid() || live.Program != "test v1" || live.From != 0 || live.To != 1 || live.Version != 1 || live.Name != "only" {
+		t.Errorf("live %+v; want this process, and v0 -> v1", live)
+	}
+	if live.Done == 0 || live.Started.Before(before) || live.Updated.Before(live.Started) || live.Text == "" {
+		t.Errorf("live %+v; want some batches done, since the run began", live)
+	}
+	if _, err := migrate.ReadLive(dir, "system"); !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("ReadLive after the run = %v; want no file", err)
+	}
+	if err := os.WriteFile(filepath.Join(dir, "kvmigrate.system.json"), []byte("{"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := migrate.ReadLive(dir, "system"); err == nil || errors.Is(err, os.ErrNotExist) {
+		t.Errorf("ReadLive of a torn file = %v; want an error", err)
+	}
+}
