@@ -44,6 +44,7 @@
 package cli
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -183,6 +184,12 @@ Exit codes:
 		Example: fmt.Sprintf("  %[1]s --store DIR up\n  %[1]s --store DIR status --json", cfg.Name),
 		Args:    cobra.NoArgs,
 		RunE:    func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
+		PersistentPreRunE: func(*cobra.Command, []string) error {
+			if a.quiet && a.verbose {
+				return usage(errors.New("--quiet and --verbose exclude each other"))
+			}
+			return nil
+		},
 
 		SilenceUsage:  true,
 		SilenceErrors: true,
@@ -195,6 +202,8 @@ Exit codes:
 	flags.BoolVar(&a.Options.AllowUnreleased, "allow-unreleased", cfg.Options.AllowUnreleased, "run migrations that may still change in any store")
 	flags.DurationVar(&a.wait, "wait", 0, "wait this long for another process to close the store, for example 30s")
 	flags.BoolVarP(&a.verbose, "verbose", "v", false, "log what is not news, too")
+	flags.BoolVarP(&a.quiet, "quiet", "q", false, "log only warnings and errors, and show no progress")
+	flags.Var(&a.logFormat, "log-format", "the form of the log: text or json")
 	root.AddCommand(a.up(), a.plan(), a.status(), a.history(), a.baseline(), a.dump(), a.create(), a.version())
 	return root
 }
@@ -202,10 +211,26 @@ Exit codes:
 // app is one invocation: the configuration and the flags.
 type app struct {
 	Config
-	store   string
-	wait    time.Duration
-	verbose bool
-	json    bool
+	store     string
+	wait      time.Duration
+	verbose   bool
+	quiet     bool
+	logFormat logFormat
+	json      bool
+}
+
+// A logFormat is the value of --log-format. The zero value is text.
+type logFormat string
+
+func (f *logFormat) String() string { return cmp.Or(string(*f), "text") }
+func (*logFormat) Type() string     { return "format" }
+
+func (f *logFormat) Set(text string) error {
+	if text != "text" && text != "json" {
+		return errors.New("want text or json")
+	}
+	*f = logFormat(text)
+	return nil
 }
 
 // withRunner opens the store for do and closes it again.
@@ -213,9 +238,13 @@ func (a *app) withRunner(cmd *cobra.Command, mustExist bool, do func(ctx context
 	if a.store == "" {
 		return usage(errors.New("--store is missing: name the store"))
 	}
+	ctx, o := cmd.Context(), a.Options
 	log := a.logger(cmd.ErrOrStderr())
-	ctx := cmd.Context()
-	o := a.Options
+	if b := a.bar(cmd.ErrOrStderr(), mustExist); b != nil {
+		defer b.end()
+		log = a.logger(b)
+		o.Heartbeat, o.Observer = -1, both(o.Observer, b.observe)
+	}
 	o.Logger = log
 	// New does not touch the store. What it finds wrong must not leave a new
 	// one behind, so it looks before there is one.
@@ -234,18 +263,43 @@ func (a *app) withRunner(cmd *cobra.Command, mustExist bool, do func(ctx context
 	return do(ctx, r, st)
 }
 
-// logger logs to w without the time: a person reads it while the command runs.
-func (a *app) logger(w io.Writer) *slog.Logger {
-	o := &slog.HandlerOptions{
-		ReplaceAttr: func(groups []string, attr slog.Attr) slog.Attr {
-			if len(groups) == 0 && attr.Key == slog.TimeKey {
-				return slog.Attr{}
-			}
-			return attr
-		},
+// bar returns the bar of a command that migrates, nil if it is to have none.
+func (a *app) bar(w io.Writer, mustExist bool) *bar {
+	if mustExist || a.quiet || a.logFormat == "json" {
+		return nil
 	}
-	if a.verbose {
+	return newBar(w)
+}
+
+// both returns an observer that calls first, unless that is nil, and second.
+func both(first, second func(migrate.Event)) func(migrate.Event) {
+	if first == nil {
+		return second
+	}
+	return func(e migrate.Event) {
+		first(e)
+		second(e)
+	}
+}
+
+// logger logs to w. As text it has no time: a person reads it while the command
+// runs.
+func (a *app) logger(w io.Writer) *slog.Logger {
+	o := &slog.HandlerOptions{}
+	switch {
+	case a.verbose:
 		o.Level = slog.LevelDebug
+	case a.quiet:
+		o.Level = slog.LevelWarn
+	}
+	if a.logFormat == "json" {
+		return slog.New(slog.NewJSONHandler(w, o))
+	}
+	o.ReplaceAttr = func(groups []string, attr slog.Attr) slog.Attr {
+		if len(groups) == 0 && attr.Key == slog.TimeKey {
+			return slog.Attr{}
+		}
+		return attr
 	}
 	return slog.New(slog.NewTextHandler(w, o))
 }

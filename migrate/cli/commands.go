@@ -246,8 +246,8 @@ func table(w io.Writer) *tabwriter.Writer { return tabwriter.NewWriter(w, 0, 8, 
 
 func (a *app) status() *cobra.Command {
 	cmd := &cobra.Command{
-		Use:     "status",
-		Short:   "Show the store's version and what is pending",
+		Use:   "status",
+		Short: "Show the store's version and what is pending",
 		Long: `Show the store's version and what is pending.
 
 If another process has the store open and is upgrading it, show how far that is

@@ -7,8 +7,6 @@ package main
 import (
 	"context"
 	"os"
-	"os/signal"
-	"syscall"
 
 	"github.com/kvmigrate/kvmigrate/migrate"
 	"github.com/kvmigrate/kvmigrate/migrate/cli"
@@ -18,7 +16,7 @@ import (
 func main() { os.Exit(run()) }
 
 func run() int {
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	ctx, stop := cli.Interruptible(context.Background(), os.Stderr)
 	defer stop()
 	cfg := cli.Config{Name: "kvmigrate", Options: migrate.Options{Schema: migrations.Schema}, Golden: "testdata/golden"}
 	return cli.Run(ctx, cfg, os.Args[1:], os.Stdout, os.Stderr)

@@ -1,0 +1,92 @@
+package cli
+
+import (
+	"fmt"
+	"io"
+	"os"
+	"sync"
+	"time"
+
+	"github.com/vbauerster/mpb/v8"
+	"github.com/vbauerster/mpb/v8/decor"
+	"golang.org/x/term"
+
+	"github.com/kvmigrate/kvmigrate/migrate"
+)
+
+// A bar shows on a terminal how far the migration is that runs. What is written to
+// it, the log, appears above it.
+type bar struct {
+	progress *mpb.Progress
+	bar      *mpb.Bar
+
+	mu    sync.Mutex
+	event migrate.Event // the last one
+	began time.Time     // when its migration began
+}
+
+// newBar returns a bar on w, nil if w is no terminal.
+func newBar(w io.Writer) *bar {
+	f, ok := w.(*os.File)
+	if !ok || !term.IsTerminal(int(f.Fd())) {
+		return nil
+	}
+	b := &bar{progress: mpb.New(mpb.WithOutput(f), mpb.WithWidth(24))}
+	return b
+}
+
+// Write writes above the bar.
+func (b *bar) Write(p []byte) (int, error) { return b.progress.Write(p) }
+
+// observe is the observer of the run.
+func (b *bar) observe(e migrate.Event) {
+	b.mu.Lock()
+	b.event = e
+	if e.Kind == migrate.Started {
+		b.began = time.Now()
+	}
+	if b.bar == nil {
+		b.bar = b.progress.New(0, mpb.BarStyle().Lbound("[").Filler("=").Tip(">").Padding(" ").Rbound("]"),
+			mpb.PrependDecorators(decor.Any(func(decor.Statistics) string { return b.label() })),
+			mpb.AppendDecorators(decor.Any(func(decor.Statistics) string { return b.figures() })))
+	}
+	b.mu.Unlock()
+	b.bar.SetTotal(int64(e.Total), false)
+	b.bar.SetCurrent(int64(e.Done))
+}
+
+// label is what stands before the bar.
+func (b *bar) label() string {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	const width = 24
+	name := fmt.Sprintf("v%d %s", b.event.Version, b.event.Name)
+	if b.event.Phases > 1 {
+		name = fmt.Sprintf("v%d (%d/%d) %s", b.event.Version, b.event.Phase, b.event.Phases, b.event.Name)
+	}
+	return fmt.Sprintf("%-*.*s ", width, width, name)
+}
+
+// figures is what stands behind the bar.
+func (b *bar) figures() string {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	e := b.event
+	switch {
+	case e.ETA > 0:
+		return fmt.Sprintf(" %3d %% %.0f/s, %v left", e.Done*100/e.Total, e.Rate, e.ETA.Round(time.Second))
+	case e.Total > 0:
+		return fmt.Sprintf(" %3d %%", e.Done*100/e.Total)
+	case e.Done > 0:
+		return fmt.Sprintf(" %d, %.0f/s", e.Done, e.Rate)
+	}
+	return fmt.Sprintf(" %v", time.Since(b.began).Truncate(time.Second))
+}
+
+// end removes the bar.
+func (b *bar) end() {
+	if b.bar != nil {
+		b.bar.Abort(true)
+	}
+	b.progress.Wait()
+}

@@ -1,0 +1,123 @@
+//go:build unix
+
+package main
+
+import (
+	"bytes"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"syscall"
+	"testing"
+
+	"github.com/creack/pty"
+)
+
+// A terminal is a process on one, and what it has shown so far.
+type terminal struct {
+	*os.File
+	process *exec.Cmd
+	shown   []byte
+}
+
+// onTerminal starts kvmigrate-slow up in dir on a terminal of 80 columns.
+func onTerminal(t *testing.T, dir string, args ...string) *terminal {
+	t.Helper()
+	self, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	// The test's binary is the program of which it has the name.
+	program := filepath.Join(t.TempDir(), "kvmigrate-slow")
+	if err := os.Symlink(self, program); err != nil {
+		t.Fatal(err)
+	}
+	c := exec.CommandContext(t.Context(), program, append([]string{"--store", "db", "up"}, args...)...)
+	c.Dir = dir
+	f, err := pty.StartWithSize(c, &pty.Winsize{Rows: 24, Cols: 80})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = f.Close() })
+	return &terminal{File: f, process: c}
+}
+
+// await reads until the terminal has shown text, or to the end if that is "".
+func (c *terminal) await(t *testing.T, text string) {
+	t.Helper()
+	for text == "" || !bytes.Contains(c.shown, []byte(text)) {
+		part := make([]byte, 4096)
+		n, err := c.Read(part)
+		c.shown = append(c.shown, part[:n]...)
+		if err != nil {
+			if text != "" {
+				t.Fatalf("the process ended and did not show %q:\n%s", text, c.shown)
+			}
+			return
+		}
+	}
+}
+
+func TestBar(t *testing.T) {
+	dir := t.TempDir()
+	c := onTerminal(t, dir)
+	c.await(t, "v5 slow ")
+	if err := os.WriteFile(filepath.Join(dir, "end"), nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	c.await(t, "")
+	if err := c.process.Wait(); err != nil {
+		t.Errorf("%v\n%s", err, c.shown)
+	}
+	if !bytes.Contains(c.shown, []byte("system schema is at v5 (5 applied)")) {
+		t.Errorf("the terminal shows\n%s", c.shown)
+	}
+}
+
+func TestQuietHasNoBar(t *testing.T) {
+	dir := t.TempDir()
+	if err := os.WriteFile(filepath.Join(dir, "end"), nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	c := onTerminal(t, dir, "--quiet")
+	c.await(t, "")
+	if err := c.process.Wait(); err != nil || string(c.shown) != "system schema is at v5 (5 applied)\r\n" {
+		t.Errorf("up --quiet: %v, and the terminal shows\n%s", err, c.shown)
+	}
+}
+
+// The first interrupt stops the run, which says how to go on. The second ends a
+// process that does not.
+func TestInterrupts(t *testing.T) {
+	dir := t.TempDir()
+	c := onTerminal(t, dir)
+	c.await(t, "v5 slow ")
+	if _, err := c.WriteString("\x03"); err != nil {
+		t.Fatal(err)
+	}
+	c.await(t, "interrupted: stopping; nothing is lost. Interrupt again to stop at once")
+	c.await(t, "the store is unchanged at v4")
+	c.await(t, "")
+	if code := c.process.Wait(); c.process.ProcessState.ExitCode() != 1 {
+		t.Errorf("after an interrupt: %v; want exit code 1", code)
+	}
+
+	if err := os.WriteFile(filepath.Join(dir, "deaf"), nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	c = onTerminal(t, dir)
+	c.await(t, "v5 slow ")
+	if _, err := c.WriteString("\x03"); err != nil {
+		t.Fatal(err)
+	}
+	c.await(t, "interrupted")
+	if _, err := c.WriteString("\x03"); err != nil {
+		t.Fatal(err)
+	}
+	c.await(t, "")
+	_ = c.process.Wait()
+	status, _ := c.process.ProcessState.Sys().(syscall.WaitStatus)
+	if !status.Signaled() || status.Signal() != syscall.SIGINT {
+		t.Errorf("after a second interrupt: %v; want the process ended by it", c.process.ProcessState)
+	}
+}
