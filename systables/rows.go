@@ -43,23 +43,23 @@ type JSON string
 // The tables. Their methods may be called concurrently, each within a
 // transaction of its own.
 var (
-	Users = newTable("users", func(r User) UserID { return r.ID }, index[User]{
+	Users = newTable("users", 2, func(r User) UserID { return r.ID }, index[User]{
 		name: "username", columns: []string{"username"}, unique: true,
 		key: func(r User) []byte { return tuple.AppendString(nil, r.Username) },
 	})
-	Namespaces  = newTable("namespaces", func(r Namespace) NamespaceID { return r.ID })
-	Tables      = newTable("tables", func(r TableRow) TableID { return r.ID })
-	Storages    = newTable("storages", func(r Storage) StorageID { return r.ID })
-	LiveQueries = newTable("live_queries", func(r LiveQuery) LiveID { return r.ID })
-	Jobs        = newTable("jobs", func(r Job) JobID { return r.ID }, index[Job]{
+	Namespaces  = newTable("namespaces", 1, func(r Namespace) NamespaceID { return r.ID })
+	Tables      = newTable("tables", 1, func(r TableRow) TableID { return r.ID })
+	Storages    = newTable("storages", 1, func(r Storage) StorageID { return r.ID })
+	LiveQueries = newTable("live_queries", 1, func(r LiveQuery) LiveID { return r.ID })
+	Jobs        = newTable("jobs", 2, func(r Job) JobID { return r.ID }, index[Job]{
 		name: "status", columns: []string{"status", "created_at", "job_id"},
 		key: func(r Job) []byte {
 			key := tuple.AppendInt(tuple.AppendString(nil, r.Status), int64(r.CreatedAt))
 			return tuple.AppendString(key, string(r.ID))
 		},
 	})
-	AuditLogs = newTable("audit_logs", func(r AuditLog) AuditID { return r.ID })
-	Metrics   = newTable("metrics", func(r Metric) MetricID { return r.ID })
+	AuditLogs = newTable("audit_logs", 1, func(r AuditLog) AuditID { return r.ID })
+	Metrics   = newTable("metrics", 1, func(r Metric) MetricID { return r.ID })
 )
 
 // User is a row of system.users.
@@ -67,11 +67,11 @@ type User struct {
 	ID           UserID     `cbor:"user_id"`
 	Username     string     `cbor:"username"` // unique
 	PasswordHash string     `cbor:"password_hash"`
-	Role         string     `cbor:"role"` // user, service, dba, system
+	Role         string     `cbor:"role" values:"user,service,dba,system"`
 	Email        *string    `cbor:"email,omitempty"`
-	AuthType     string     `cbor:"auth_type"`           // password, oauth, internal
+	AuthType     string     `cbor:"auth_type" values:"password,oauth,internal"`
 	AuthData     *string    `cbor:"auth_data,omitempty"` // JSON: provider, subject
-	StorageMode  string     `cbor:"storage_mode"`        // table, region
+	StorageMode  string     `cbor:"storage_mode" values:"table,region"`
 	StorageID    *string    `cbor:"storage_id,omitempty"`
 	CreatedAt    Timestamp  `cbor:"created_at"`
 	UpdatedAt    Timestamp  `cbor:"updated_at"`
@@ -97,7 +97,7 @@ type TableRow struct {
 	ID            TableID   `cbor:"table_id"`
 	Name          string    `cbor:"table_name"`
 	Namespace     string    `cbor:"namespace"`
-	Type          string    `cbor:"table_type"` // USER, SHARED, STREAM, SYSTEM
+	Type          string    `cbor:"table_type" values:"USER,SHARED,STREAM,SYSTEM"`
 	CreatedAt     Timestamp `cbor:"created_at"`
 	SchemaVersion int32     `cbor:"schema_version"`
 	Comment       *string   `cbor:"table_comment,omitempty"`
@@ -109,7 +109,7 @@ type Storage struct {
 	ID                   StorageID `cbor:"storage_id"`
 	Name                 string    `cbor:"storage_name"`
 	Description          *string   `cbor:"description,omitempty"`
-	Type                 string    `cbor:"storage_type"` // filesystem, s3, azure, gcs
+	Type                 string    `cbor:"storage_type" values:"filesystem,s3,azure,gcs"`
 	BaseDirectory        string    `cbor:"base_directory"`
 	Credentials          *string   `cbor:"credentials,omitempty"` // encrypted JSON
 	SharedTablesTemplate string    `cbor:"shared_tables_template"`
@@ -140,7 +140,7 @@ type Job struct {
 	Type         string     `cbor:"job_type"` // flush, retention, cleanup, …
 	NamespaceID  string     `cbor:"namespace_id"`
 	TableName    *string    `cbor:"table_name,omitempty"`
-	Status       string     `cbor:"status"`               // pending, running, completed, failed, cancelled
+	Status       string     `cbor:"status" values:"pending,running,completed,failed,cancelled"`
 	Parameters   *string    `cbor:"parameters,omitempty"` // JSON
 	Result       *string    `cbor:"result,omitempty"`
 	Trace        *string    `cbor:"trace,omitempty"`

@@ -5,7 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"iter"
-	"slices"
+	"reflect"
 
 	"github.com/kvmigrate/kvmigrate/store"
 	"github.com/kvmigrate/kvmigrate/store/tuple"
@@ -39,10 +39,11 @@ func (e *RowError) Unwrap() error { return e.Err }
 // keeps its indexes in the same transaction. Its errors are [*RowError]s. Its
 // methods may be called concurrently, each within a transaction of its own.
 type Table[K ~string, R any] struct {
-	name    string
-	rows    store.Partition
-	key     func(R) K
-	indexes []index[R]
+	name       string
+	rows       store.Partition
+	key        func(R) K
+	indexes    []index[R]
+	definition Definition // without the indexes
 }
 
 // An index finds rows by something other than their primary key. Its entries
@@ -55,8 +56,12 @@ type index[R any] struct {
 	part    store.Partition
 }
 
-func newTable[K ~string, R any](name string, key func(R) K, indexes ...index[R]) Table[K, R] {
-	t := Table[K, R]{name: "system." + name, key: key, indexes: indexes}
+// newTable returns the table of that name, whose own schema is at version. Its
+// primary key is the first column.
+func newTable[K ~string, R any](name string, version uint32, key func(R) K, indexes ...index[R]) Table[K, R] {
+	columns := columnsOf(reflect.TypeFor[R]())
+	d := Definition{Name: name, Version: version, Columns: columns, PrimaryKey: []string{columns[0].Name}}
+	t := Table[K, R]{name: d.table(), key: key, indexes: indexes, definition: d}
 	t.rows = store.MustPartition(t.name)
 	for i := range t.indexes {
 		t.indexes[i].part = store.MustPartition(t.name + "." + t.indexes[i].name)
@@ -66,16 +71,6 @@ func newTable[K ~string, R any](name string, key func(R) K, indexes ...index[R])
 
 // Name returns the table's name with its schema, for example "system.users".
 func (t Table[K, R]) Name() string { return t.name }
-
-// Indexes returns the indexes that the table keeps, as the catalog of the newest
-// version has them. The caller owns the slices.
-func (t Table[K, R]) Indexes() []IndexDefinition {
-	indexes := make([]IndexDefinition, len(t.indexes))
-	for i, ix := range t.indexes {
-		indexes[i] = IndexDefinition{Name: ix.name, Columns: slices.Clone(ix.columns), Unique: ix.unique}
-	}
-	return indexes
-}
 
 // Get returns the row with that key. The error matches [ErrNotFound] if there is
 // none, and [store.ErrCorrupt] if the row cannot be decoded.

@@ -1,0 +1,107 @@
+package systables
+
+import (
+	"fmt"
+	"reflect"
+	"slices"
+	"strings"
+)
+
+// A Definition is what the catalog says of one table.
+type Definition struct {
+	Name       string            `cbor:"name"` // without its schema, for example "users"
+	Comment    string            `cbor:"comment"`
+	Version    uint32            `cbor:"version"` // of the table's own schema, from 1
+	Columns    []Column          `cbor:"columns"` // ordinals are the order, from 1
+	PrimaryKey []string          `cbor:"primary_key"`
+	Indexes    []IndexDefinition `cbor:"indexes"`
+}
+
+// A Column is what the catalog says of one column.
+type Column struct {
+	Name     string `cbor:"name"`
+	Type     string `cbor:"type"` // Text, Int, BigInt, Double, Bool, Json, Timestamp
+	Nullable bool   `cbor:"nullable"`
+	Comment  string `cbor:"comment"`
+
+	// Values are the only ones that a column of type Text can have; nil if any
+	// is. The catalog does not store them.
+	Values []string `cbor:"-"`
+}
+
+// An IndexDefinition is what the catalog says of one index.
+type IndexDefinition struct {
+	Name    string   `cbor:"name"`
+	Columns []string `cbor:"columns"`
+	Unique  bool     `cbor:"unique"`
+}
+
+// Definitions returns the definitions of all tables as this program knows them, by
+// name. They have no comments, which only the catalog has. The caller owns them.
+func Definitions() []Definition {
+	return []Definition{
+		AuditLogs.Definition(), Jobs.Definition(), LiveQueries.Definition(), Metrics.Definition(),
+		Namespaces.Definition(), Storages.Definition(), Tables.Definition(), Users.Definition(),
+	}
+}
+
+// Definition returns the definition of the table as this program knows it, without
+// comments. The caller owns it.
+func (t Table[K, R]) Definition() Definition {
+	d := t.definition
+	d.Columns, d.PrimaryKey = slices.Clone(d.Columns), slices.Clone(d.PrimaryKey)
+	for i := range d.Columns {
+		d.Columns[i].Values = slices.Clone(d.Columns[i].Values)
+	}
+	d.Indexes = make([]IndexDefinition, len(t.indexes))
+	for i, ix := range t.indexes {
+		d.Indexes[i] = IndexDefinition{Name: ix.name, Columns: slices.Clone(ix.columns), Unique: ix.unique}
+	}
+	return d
+}
+
+// column returns the column with that name.
+func (d Definition) column(name string) (Column, bool) {
+	i := slices.IndexFunc(d.Columns, func(c Column) bool { return c.Name == name })
+	if i < 0 {
+		return Column{}, false
+	}
+	return d.Columns[i], true
+}
+
+// columnTypes are the types of columns by the Go types of their fields.
+var columnTypes = map[reflect.Type]string{
+	reflect.TypeFor[Timestamp](): "Timestamp",
+	reflect.TypeFor[JSON]():      "Json",
+	reflect.TypeFor[int32]():     "Int",
+	reflect.TypeFor[int64]():     "BigInt",
+	reflect.TypeFor[float64]():   "Double",
+	reflect.TypeFor[bool]():      "Bool",
+}
+
+// columnsOf returns the columns of a row type: a field each, a pointer where null is
+// allowed, with the only values it can have in the tag "values".
+func columnsOf(row reflect.Type) []Column {
+	columns := make([]Column, row.NumField())
+	for i := range columns {
+		f := row.Field(i)
+		c := &columns[i]
+		c.Name, _, _ = strings.Cut(f.Tag.Get("cbor"), ",")
+		if values, ok := f.Tag.Lookup("values"); ok {
+			c.Values = strings.Split(values, ",")
+		}
+		typ := f.Type
+		if typ.Kind() == reflect.Pointer {
+			c.Nullable, typ = true, typ.Elem()
+		}
+		switch known, ok := columnTypes[typ]; {
+		case ok:
+			c.Type = known
+		case typ.Kind() == reflect.String: // a key has a type of its own
+			c.Type = "Text"
+		default:
+			panic(fmt.Sprintf("systables: no column has the type of %s.%s", row, f.Name))
+		}
+	}
+	return columns
+}

@@ -1,0 +1,153 @@
+package systables
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+
+	"github.com/hashicorp/go-multierror"
+
+	"github.com/kvmigrate/kvmigrate/migrations"
+	"github.com/kvmigrate/kvmigrate/store/value"
+)
+
+// ErrInvalid is matched by every [ColumnError].
+var ErrInvalid = errors.New("row is not valid")
+
+// A Fault is what is wrong with a column of a row.
+type Fault string
+
+// The faults. Their texts are codes that do not change.
+const (
+	FaultRow        Fault = "row_malformed"  // the row is no map of columns
+	FaultNull       Fault = "row_null"       // the column is null or absent and must not be
+	FaultType       Fault = "row_type"       // the value is not of the column's type
+	FaultValue      Fault = "row_value"      // the value is none that the column can have
+	FaultUndeclared Fault = "row_undeclared" // the table has no such column
+	FaultKey        Fault = "row_key"        // the row is stored under another primary key
+)
+
+// A ColumnError says what is wrong with one column of a row, and not the value it
+// has, which can be secret. It matches [ErrInvalid].
+type ColumnError struct {
+	Table  string // with its schema, for example "system.users"
+	Column string // "" if it is the row as a whole
+	Fault  Fault
+	Reason string // what is wrong, in words that contain no value
+}
+
+func (e *ColumnError) Error() string { return e.Table + ": " + e.Reason }
+
+// Is reports whether target is ErrInvalid.
+func (*ColumnError) Is(target error) bool { return target == ErrInvalid }
+
+// Validate checks a row of t before it is written. See [Definition.Validate]. It may
+// be called concurrently.
+func (t Table[K, R]) Validate(row R) error {
+	data, err := value.Marshal(row)
+	if err != nil {
+		return err
+	}
+	return t.definition.Validate([]byte(t.key(row)), data)
+}
+
+// Validate checks an encoded row, which is stored under key in the table's
+// partition, against d: that it has each column that is not nullable and no
+// others than d's, each with a value of its type that the column can have, and
+// that its primary key is key. It reports every fault together, in the order of
+// the columns, as a *multierror.Error of [*ColumnError]s, or nil. It may be called
+// concurrently.
+func (d Definition) Validate(key, row []byte) error {
+	var faults *multierror.Error
+	for _, f := range d.faults(key, row) {
+		faults = multierror.Append(faults, f)
+	}
+	return faults.ErrorOrNil()
+}
+
+func (d Definition) faults(key, row []byte) (faults []*ColumnError) {
+	report := func(column string, fault Fault, format string, args ...any) {
+		faults = append(faults, &ColumnError{d.table(), column, fault, fmt.Sprintf(format, args...)})
+	}
+	columns, err := value.UnmarshalMap(row)
+	if err != nil {
+		report("", FaultRow, "a row is no map of columns")
+		return faults
+	}
+	for _, c := range d.Columns {
+		data, ok := columns[c.Name]
+		delete(columns, c.Name)
+		switch {
+		case !ok && !c.Nullable:
+			report(c.Name, FaultNull, "column %s is null and must not be", c.Name)
+		case ok:
+			if fault, reason := c.check(data); fault != "" {
+				report(c.Name, fault, "column %s %s", c.Name, reason)
+			} else if len(d.PrimaryKey) == 1 && d.PrimaryKey[0] == c.Name && c.Type == "Text" && textOf(data) != string(key) {
+				report(c.Name, FaultKey, "column %s, the primary key, is not the key that the row is stored under", c.Name)
+			}
+		}
+	}
+	for _, name := range slices.Sorted(maps.Keys(columns)) {
+		report(name, FaultUndeclared, "a row has a column that the table has not")
+	}
+	return faults
+}
+
+// table returns the table's name with its schema, which is its partition's.
+func (d Definition) table() string { return migrations.Schema + "." + d.Name }
+
+// The first bytes of CBOR items: the major type is in the upper three bits.
+const (
+	majorUint, majorNegative, majorText = 0, 1, 3
+
+	simpleFalse, simpleTrue, simpleNull         = 0xf4, 0xf5, 0xf6
+	simpleFloat16, simpleFloat32, simpleFloat64 = 0xf9, 0xfa, 0xfb
+)
+
+// check returns what is wrong with an encoded value of c.
+func (c Column) check(data []byte) (Fault, string) {
+	head := data[0] // a value of a decoded map is a whole item
+	if head == simpleNull {
+		if c.Nullable {
+			return FaultType, "is stored as null: a null column is absent"
+		}
+		return FaultNull, "is null and must not be"
+	}
+	major := head >> 5
+	integer := major == majorUint || major == majorNegative
+	ok := false
+	switch c.Type {
+	case "Text", "Json":
+		var s string
+		ok = major == majorText && value.Unmarshal(data, &s) == nil
+	case "Int":
+		var n int32
+		ok = integer && value.Unmarshal(data, &n) == nil
+	case "BigInt", "Timestamp":
+		var n int64
+		ok = integer && value.Unmarshal(data, &n) == nil
+	case "Double":
+		ok = head == simpleFloat16 || head == simpleFloat32 || head == simpleFloat64
+	case "Bool":
+		ok = head == simpleFalse || head == simpleTrue
+	}
+	switch {
+	case !ok:
+		return FaultType, "is no " + c.Type
+	case c.Type == "Json" && !json.Valid([]byte(textOf(data))):
+		return FaultValue, "is no JSON"
+	case c.Values != nil && !slices.Contains(c.Values, textOf(data)):
+		return FaultValue, "is none of " + strings.Join(c.Values, ", ")
+	}
+	return "", ""
+}
+
+// textOf decodes a text that was checked.
+func textOf(data []byte) (s string) {
+	_ = value.Unmarshal(data, &s)
+	return s
+}
