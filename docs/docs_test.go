@@ -190,6 +190,28 @@ func TestReadmeShowsTheDemo(t *testing.T) {
 	}
 }
 
+// TestVerifyCodes holds the codes of verify.md against those in the code, in order.
+func TestVerifyCodes(t *testing.T) {
+	find := func(pattern, path string) (codes []string) {
+		t.Helper()
+		text, err := os.ReadFile(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, m := range regexp.MustCompile(pattern).FindAllSubmatch(text, -1) {
+			codes = append(codes, string(m[1]))
+		}
+		return codes
+	}
+	var want []string
+	for _, path := range []string{"../migrate/verify.go", "../systables/validate.go", "../systables/verify.go"} {
+		want = append(want, find(`(?m)^\t(?:code|Fault)\w+ .*= "([a-z_]+)"`, path)...)
+	}
+	if diff := cmp.Diff(want, find("(?m)^\\| `([a-z_]+)` \\|", "verify.md")); diff != "" || len(want) < 40 {
+		t.Errorf("%d codes; verify.md differs (-code +page):\n%s", len(want), diff)
+	}
+}
+
 // TestLinks finds links between documents that lead nowhere.
 func TestLinks(t *testing.T) {
 	link := regexp.MustCompile(`\]\(([^)#:]+)(?:#[^)]*)?\)`)

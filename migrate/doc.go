@@ -49,6 +49,12 @@
 // refused before anything is written. All such errors match [ErrRefused] with
 // errors.Is; the type says which it is.
 //
+// # Verifying
+//
+// [Runner.Verify] compares what a store keeps about its schema with the program's
+// migrations, has the program check its own data, and reports all that is wrong
+// together, each finding with a code. It writes nothing.
+//
 // # Keys
 //
 // A schema named app owns the keys app:schema_version, app:schema_history:…,

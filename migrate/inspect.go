@@ -243,21 +243,8 @@ func (r *Runner) writtenBy(s store.Reader, version uint32) string {
 // unaccounted for, and otherwise unversioned.
 func (i *inspection) inspectUnversioned(s store.Reader) error {
 	r, l := i.runner, i.runner.registry.ladder()
-	for _, orphan := range []struct {
-		what   string
-		prefix []byte
-	}{
-		{"a history", []byte(r.keys.history)},
-		{"the progress of a migration", r.keys.progress},
-		{"a catalog", r.keys.table},
-	} {
-		e, ok, err := first(s, orphan.prefix, nil)
-		if err != nil {
-			return r.unreadable(orphan.prefix, orphan.what, err)
-		}
-		if ok {
-			return r.corrupt(e.Key, "it has %s but no version", orphan.what)
-		}
+	if err := r.inspectOrphans(s); err != nil {
+		return err
 	}
 	foreign, err := holdsForeignData(s)
 	switch {
@@ -276,6 +263,28 @@ func (i *inspection) inspectUnversioned(s store.Reader) error {
 		return l.tooOld(r.schema, i.found.version)
 	}
 	return i.inspectPending(true)
+}
+
+// inspectOrphans refuses a store without a version that has other records of the
+// schema.
+func (r *Runner) inspectOrphans(s store.Reader) error {
+	for _, orphan := range []struct {
+		what   string
+		prefix []byte
+	}{
+		{"a history", []byte(r.keys.history)},
+		{"the progress of a migration", r.keys.progress},
+		{"a catalog", r.keys.table},
+	} {
+		e, ok, err := first(s, orphan.prefix, nil)
+		if err != nil {
+			return r.unreadable(orphan.prefix, orphan.what, err)
+		}
+		if ok {
+			return r.corrupt(e.Key, "it has %s but no version", orphan.what)
+		}
+	}
+	return nil
 }
 
 // inspectAdopted asks Options.Adopt for the version of a store that has none.

@@ -12,13 +12,15 @@ import (
 // lockRecord is the value of a schema's lock: which run may commit steps of the
 // migration under way. It is there exactly while the progress is.
 type lockRecord struct {
-	Token   []byte `cbor:"token"` // 16 random bytes, new in each run
+	Token   []byte `cbor:"token"` // random bytes, new in each run
 	Program string `cbor:"program"`
 }
 
+const tokenBytes = 16
+
 // newLock makes up what the lock holds while this run is the one to commit.
 func (u *run) newLock() ([]byte, error) {
-	token := make([]byte, 16)
+	token := make([]byte, tokenBytes)
 	_, _ = rand.Read(token) // never fails
 	return value.Marshal(lockRecord{Token: token, Program: u.programName()})
 }

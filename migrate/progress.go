@@ -69,8 +69,8 @@ func (r *Runner) readProgress(s store.Reader, version uint32) (*Progress, error)
 	case err != nil:
 		return nil, r.unreadable(r.keys.progress, "the progress of a migration", err)
 	}
-	var p progressRecord
-	if err := value.Unmarshal(e.Value, &p); err != nil {
+	p, err := decodeProgress(e.Value)
+	if err != nil {
 		return nil, r.undecodable(r.keys.progress, "the progress of a migration", err)
 	}
 	if version == 0 && p.Version > 0 {
@@ -78,6 +78,14 @@ func (r *Runner) readProgress(s store.Reader, version uint32) (*Progress, error)
 	}
 	if p.Version == 0 || p.Version-1 != version {
 		return nil, r.corrupt(r.keys.progress, "it is at v%d but carries progress of v%d", version, p.Version)
+	}
+	return p, nil
+}
+
+func decodeProgress(data []byte) (*Progress, error) {
+	var p progressRecord
+	if err := value.Unmarshal(data, &p); err != nil {
+		return nil, err
 	}
 	return &Progress{
 		Version: p.Version, Name: p.Name, Started: time.UnixMilli(p.Started).UTC(),

@@ -1,5 +1,5 @@
 // Package cli is the operator's commands over migrate, for any program to embed:
-// up, plan, status, history, baseline, dump, new and version.
+// up, plan, status, history, baseline, dump, verify, new and version.
 //
 // A program calls [Run] from its main function, with the options that it passes to
 // migrate.Up itself:
@@ -24,6 +24,8 @@
 //	         readable_from?, writable_from?, unreleased?}]
 //	dump     {key, value, text, expires_at?, meta?}, one object a line; key and
 //	         value in base64
+//	verify   {schema, version, stored, latest, checked, skipped, findings, more?,
+//	         error?}
 //	version  {program, version, schema, latest}
 //
 // in_use is {pid, command, since} and live is {schema, pid, program, started, updated,
@@ -65,7 +67,7 @@ const (
 	ExitDone    = 0 // what was asked for is done
 	ExitFailed  = 1 // something went wrong; the store is at a version it can go on from
 	ExitUsage   = 2 // the command line makes no sense
-	ExitRefused = 3 // the store is newer than the program, corrupt or foreign; nothing was changed
+	ExitRefused = 3 // the store is newer than the program, corrupt or foreign, or verify found something; nothing was changed
 )
 
 // Config adapts the commands to a program. The zero Config is the default
@@ -89,6 +91,10 @@ type Config struct {
 	// with its encryption key and sizes, for example. Nil takes the name for a
 	// Badger directory, and opens it with Badger's default sizes.
 	Open func(ctx context.Context, name string, o OpenOptions) (store.Store, error)
+
+	// Verify, if not nil, is what the program adds to the command verify: see
+	// [migrate.VerifyOptions].Check.
+	Verify func(ctx context.Context, v *migrate.Verifier) error
 
 	// MigrationsDir is the default of new's --dir, relative to the working
 	// directory. Empty means "migrations".
@@ -127,7 +133,7 @@ func ExitCode(err error) int {
 	switch {
 	case err == nil:
 		return ExitDone
-	case errors.Is(err, migrate.ErrRefused), errors.Is(err, store.ErrCorrupt):
+	case errors.Is(err, migrate.ErrRefused), errors.Is(err, migrate.ErrFindings), errors.Is(err, store.ErrCorrupt):
 		return ExitRefused
 	case errors.Is(err, errUsage), isUnknownTarget(err), isUnknownCommand(err):
 		return ExitUsage
@@ -180,7 +186,7 @@ Exit codes:
   1  failed; the error says what and in which migration
   2  usage: the command line makes no sense
   3  refused: the store is newer than this program, corrupt, or another
-     program's; nothing was changed`,
+     program's, or verify found something; nothing was changed`,
 		Example: fmt.Sprintf("  %[1]s --store DIR up\n  %[1]s --store DIR status --json", cfg.Name),
 		Args:    cobra.NoArgs,
 		RunE:    func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
@@ -204,7 +210,7 @@ Exit codes:
 	flags.BoolVarP(&a.verbose, "verbose", "v", false, "log what is not news, too")
 	flags.BoolVarP(&a.quiet, "quiet", "q", false, "log only warnings and errors, and show no progress")
 	flags.Var(&a.logFormat, "log-format", "the form of the log: text or json")
-	root.AddCommand(a.up(), a.plan(), a.status(), a.history(), a.baseline(), a.dump(), a.create(), a.version())
+	root.AddCommand(a.up(), a.plan(), a.status(), a.history(), a.baseline(), a.dump(), a.verify(), a.create(), a.version())
 	return root
 }
 

@@ -11,6 +11,7 @@ import (
 	"github.com/kvmigrate/kvmigrate/migrate"
 	"github.com/kvmigrate/kvmigrate/migrate/cli"
 	"github.com/kvmigrate/kvmigrate/migrations"
+	"github.com/kvmigrate/kvmigrate/systables"
 )
 
 func main() { os.Exit(run()) }
@@ -18,6 +19,9 @@ func main() { os.Exit(run()) }
 func run() int {
 	ctx, stop := cli.Interruptible(context.Background(), os.Stderr)
 	defer stop()
-	cfg := cli.Config{Name: "kvmigrate", Options: migrate.Options{Schema: migrations.Schema}, Golden: "testdata/golden"}
+	cfg := cli.Config{
+		Name: "kvmigrate", Options: migrate.Options{Schema: migrations.Schema},
+		Golden: "testdata/golden", Verify: systables.Verify,
+	}
 	return cli.Run(ctx, cfg, os.Args[1:], os.Stdout, os.Stderr)
 }
