@@ -40,7 +40,9 @@
 // no older program may do that. progress is there when a migration of several transactions was
 // interrupted: {version, name, started, transactions, keys_written,
 // keys_deleted, phase, visited, visited_bytes, program}; visited are the entries
-// that its current phase, counted from 1, is done with. error is the text of an
+// that its current phase, counted from 1, is done with. findings is a list of {code,
+// version?, partition?, column?, key?, text}, at most 100 of a code, with the key in
+// base64; more says how many a code has beside them. error is the text of an
 // error that comes beside what could be read or done: a refusal, a failed
 // migration. All other errors leave standard output empty.
 package cli

@@ -61,6 +61,7 @@ func TestExitCode(t *testing.T) {
 		{&migrate.TooOldError{}, cli.ExitRefused},
 		{&migrate.UnreleasedError{}, cli.ExitRefused},
 		{migrate.ErrUnversioned, cli.ExitRefused},
+		{&migrate.FindingError{}, cli.ExitRefused},
 	} {
 		if got := cli.ExitCode(tt.err); got != tt.want {
 			t.Errorf("ExitCode(%T) = %d, want %d", tt.err, got, tt.want)
@@ -92,5 +93,49 @@ func TestOpenIsTheProgramsOwn(t *testing.T) {
 	}
 	if got := run(cli.ExitDone, "history"); !strings.Contains(got, "first_note") || !strings.Contains(got, "notes 1.0") {
 		t.Errorf("history lacks the migration or the program:\n%s", got)
+	}
+}
+
+// TestVerifyIsTheProgramsToo: what Config.Verify finds is printed with the rest, alike
+// findings once, and those beyond the bound as a number.
+func TestVerifyIsTheProgramsToo(t *testing.T) {
+	cfg := cli.Config{Name: "notes", Options: migrate.Options{Schema: "notes", Registry: notes()}}
+	dir := t.TempDir()
+	run := func(want int, args ...string) string {
+		t.Helper()
+		var stdout, stderr bytes.Buffer
+		if got := cli.Run(t.Context(), cfg, append([]string{"--store", dir}, args...), &stdout, &stderr); got != want {
+			t.Fatalf("%v: exit code %d, want %d\n%s", args, got, want, stderr.String())
+		}
+		return stdout.String()
+	}
+	run(cli.ExitDone, "up")
+	if diff := cmp.Diff("notes schema is as it should be at v1: checked 1 history records\n", run(cli.ExitDone, "verify")); diff != "" {
+		t.Errorf("without a part of the program (-want +got):\n%s", diff)
+	}
+	cfg.Verify = func(_ context.Context, v *migrate.Verifier) error {
+		for _, err := range v.Entries([]byte("note/")) {
+			if err != nil {
+				return err
+			}
+			for range 103 {
+				v.Report(migrate.FindingError{Code: "note", Partition: "note", Text: "it is in English"})
+			}
+		}
+		v.Skip("the drafts")
+		return v.Undeclared(nil)
+	}
+	want := `note        it is in English (note) (100 times)
+undeclared  a partition belongs to nothing that the program declares (note)
+note        3 more
+not checked: the drafts
+`
+	if diff := cmp.Diff(want, run(cli.ExitRefused, "verify", "--sample", "7")); diff != "" {
+		t.Errorf("findings (-want +got):\n%s", diff)
+	}
+	cfg.Verify = func(context.Context, *migrate.Verifier) error { return errors.New("boom") }
+	run(cli.ExitFailed, "verify")
+	if got := run(cli.ExitFailed, "verify", "--json"); !strings.Contains(got, `"error": "verify notes schema: boom"`) {
+		t.Errorf("JSON of what failed:\n%s", got)
 	}
 }
