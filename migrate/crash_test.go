@@ -119,7 +119,8 @@ func crash(t *testing.T, limit func(store.Store) store.Store, fault storetest.Fa
 		}
 		return false
 	}
-	if !errors.Is(err, storetest.ErrFault) {
+	// What fails in a transaction of several migrations is tried again, each alone.
+	if !errors.Is(err, storetest.ErrFault) && (err != nil || fault != storetest.Error) {
 		t.Errorf("fault at operation %d: error = %v, want the fault", at, err)
 	}
 	if _, err := migrate.Up(t.Context(), limit(st), o); err != nil {

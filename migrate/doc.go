@@ -30,7 +30,8 @@
 // one transaction, synced before Up returns. If it takes several, each step
 // commits with a record of the progress, the store stays at the version before
 // until the last one, and programs that do not know the migration refuse it
-// meanwhile. There is no half-applied state: a program that is killed anywhere, or
+// meanwhile. Small migrations that are pending together share a transaction, each
+// with a record of its own. There is no half-applied state: a program that is killed anywhere, or
 // whose machine loses its power, runs Up again, and it goes on from the last step.
 // Several programs may call Up on one store at the same time; each migration is
 // applied once.

@@ -74,8 +74,8 @@ type Baseline struct {
 // An UpFunc makes the change of one migration by reading and writing through tx.
 // All its writes commit in one transaction together with the new version, or
 // none does. A change that does not fit in one transaction is made in steps: see
-// [Tx.Continue]. It runs again from the start if the transaction met a conflict, so
-// it must be a pure function of tx: no clock but [Tx.Now], no randomness, no
+// [Tx.Continue]. It runs again from the start if the transaction met a conflict, or
+// was shared with a migration that turned out to need one of its own, so it must be a pure function of tx: no clock but [Tx.Now], no randomness, no
 // effects elsewhere. It must not keep tx or use it from other goroutines. One that
 // returns what a builder such as [Each] made is called for each batch, several at a
 // time with different Txs.

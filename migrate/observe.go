@@ -39,7 +39,8 @@ func (k EventKind) String() string {
 
 // An Event tells an Observer how far a migration has come. Of each migration that
 // a run applies there is one Started, a Batch after each committed step, and then
-// Finished or Failed.
+// Finished or Failed. Small migrations that share a transaction have all started
+// before the first of them is finished.
 type Event struct {
 	Kind   EventKind
 	Schema string
@@ -119,10 +120,9 @@ func newMeter(r *Runner, m Migration, p *Progress) *meter {
 	return t
 }
 
-// start reports the start. The context that it returns is the migration's, and
-// stop ends everything in the background.
+// start returns the context of the migration. stop ends everything in the
+// background.
 func (t *meter) start(ctx context.Context) (ctxOfRun context.Context, stop func()) {
-	t.tell(Started, nil)
 	ctx, cancel := context.WithCancel(ctx)
 	return ctx, func() {
 		cancel()

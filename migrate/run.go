@@ -14,13 +14,66 @@ import (
 // errOvertaken: another runner applied the migration first.
 var errOvertaken = errors.New("applied by another runner")
 
+// An upgrade is one call of UpTo that has something to do.
+type upgrade struct {
+	*Runner
+	heart  *heart
+	meters map[uint32]*meter // of the migrations that have started, by version
+	solo   uint32            // the version that is known to need a transaction of its own
+}
+
+// all runs the pending migrations, of which the first goes on from p if it was
+// interrupted, and says in report what it did.
+func (u *upgrade) all(ctx context.Context, pending []Migration, p *Progress, report *Report) error {
+	for len(pending) > 0 {
+		if p == nil {
+			applied := u.together(ctx, pending)
+			report.Applied = append(report.Applied, applied...)
+			pending = pending[len(applied):]
+			if len(applied) > 0 {
+				report.To = applied[len(applied)-1].Version
+				continue
+			}
+		}
+		applied, err := u.apply(ctx, pending[0], p)
+		if err != nil {
+			return err
+		}
+		report.To = pending[0].Version
+		if applied != nil {
+			report.Applied = append(report.Applied, *applied)
+		}
+		pending, p = pending[1:], nil
+	}
+	return nil
+}
+
+// begin returns the run of m, which goes on from p if it was interrupted.
+func (u *upgrade) begin(m Migration, p *Progress) *run {
+	t := u.meters[m.Version]
+	if t == nil {
+		t = newMeter(u.Runner, m, p)
+		u.meters[m.Version] = t
+		t.tell(Started, nil)
+	}
+	u.heart.meter.Store(t)
+	return &run{Runner: u.Runner, m: m, started: u.clock(), meter: t}
+}
+
+func (r *Runner) logBegin(ctx context.Context, m Migration) {
+	r.log.InfoContext(ctx, fmt.Sprintf("migrating v%d -> v%d: %s", m.from(), m.Version, m.describe()))
+}
+
+func (r *Runner) logDone(ctx context.Context, m Migration) {
+	r.log.InfoContext(ctx, fmt.Sprintf("%s schema version updated to v%d", r.schema, m.Version))
+}
+
 // apply runs one migration, which goes on from p if it was interrupted. It
 // returns nil and no error if another runner already had.
-func (r *Runner) apply(ctx context.Context, m Migration, p *Progress, h *heart) (*Applied, error) {
-	r.log.InfoContext(ctx, fmt.Sprintf("migrating v%d -> v%d: %s", m.from(), m.Version, m.describe()))
-	u := &run{Runner: r, m: m, started: r.clock(), meter: newMeter(r, m, p)}
-	h.meter.Store(u.meter)
-	defer h.meter.Store(nil)
+func (r *upgrade) apply(ctx context.Context, m Migration, p *Progress) (*Applied, error) {
+	r.logBegin(ctx, m)
+	u := r.begin(m, p)
+	defer r.heart.meter.Store(nil)
 	// What the new version vouches for must be durable before it is.
 	if err := r.store.Sync(ctx); err != nil {
 		return nil, r.failed(m, p, err)
@@ -43,7 +96,7 @@ func (r *Runner) apply(ctx context.Context, m Migration, p *Progress, h *heart) 
 		}
 		done.err = r.failed(m, done.progress, done.err)
 	default:
-		r.log.InfoContext(ctx, fmt.Sprintf("%s schema version updated to v%d", r.schema, m.Version))
+		r.logDone(ctx, m)
 	}
 	if done.err != nil {
 		u.meter.tell(Failed, done.err)
@@ -157,19 +210,12 @@ func (u *run) position(txn store.Txn) (Progress, error) {
 	return *under, u.resumable(under, version, u.m.Version)
 }
 
-// work runs the step that begins at at, unless only the check is left. If the Up asked for rows, it reads a
+// work runs the step that begins at at. If the Up asked for rows, it reads a
 // batch of them, tells read how far that goes, and calls the row function.
 func (u *run) work(ctx context.Context, txn store.Txn, at Progress, limit int, read func(*Tx)) (*Tx, error) {
-	tx := &Tx{txn: txn, reserved: []byte(u.keys.reserved), limits: u.store.Limits(), now: at.Started, phase: at.Phase, cursor: at.cursor}
-	if at.checking {
-		tx.phases = at.Phase
-		return tx, nil
-	}
-	if err := call(func() error { return u.m.Up(ctx, tx) }); err != nil {
+	tx, err := u.callUp(ctx, txn, at)
+	if err != nil {
 		return tx, err
-	}
-	if phases := max(1, tx.phases); at.Phase > phases {
-		return tx, fmt.Errorf("it was interrupted in phase %d and has %d now: a migration that is under way must not change", at.Phase, phases)
 	}
 	if tx.rows != nil {
 		if err := tx.readRows(at, limit); err != nil {
@@ -183,6 +229,23 @@ func (u *run) work(ctx context.Context, txn store.Txn, at Progress, limit int, r
 		}
 	}
 	return tx, tx.failed
+}
+
+// callUp calls the migration's Up for the step that begins at at, unless only the
+// check is left.
+func (u *run) callUp(ctx context.Context, txn store.Txn, at Progress) (*Tx, error) {
+	tx := &Tx{txn: txn, reserved: []byte(u.keys.reserved), limits: u.store.Limits(), now: at.Started, phase: at.Phase, cursor: at.cursor}
+	if at.checking {
+		tx.phases = at.Phase
+		return tx, nil
+	}
+	if err := call(func() error { return u.m.Up(ctx, tx) }); err != nil {
+		return tx, err
+	}
+	if phases := max(1, tx.phases); at.Phase > phases {
+		return tx, fmt.Errorf("it was interrupted in phase %d and has %d now: a migration that is under way must not change", at.Phase, phases)
+	}
+	return tx, nil
 }
 
 // conclude adds to the transaction of a step what it came to: the version and

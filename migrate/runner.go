@@ -206,21 +206,11 @@ func (r *Runner) UpTo(ctx context.Context, target uint32) (Report, error) {
 	if found.progress != nil {
 		r.log.InfoContext(ctx, fmt.Sprintf("resuming an interrupted migration: %v", found.progress))
 	}
-	heart := r.newHeart(ctx, plan)
-	defer heart.end()
-	for i, m := range plan.Pending {
-		under := found.progress
-		if i > 0 {
-			under = nil
-		}
-		applied, err := r.apply(ctx, m, under, heart)
-		if err != nil {
-			return report, err
-		}
-		report.To = m.Version
-		if applied != nil {
-			report.Applied = append(report.Applied, *applied)
-		}
+	u := &upgrade{Runner: r, heart: r.newHeart(ctx, plan), meters: map[uint32]*meter{}}
+	err = u.all(ctx, plan.Pending, found.progress, &report)
+	u.heart.end()
+	if err != nil {
+		return report, err
 	}
 	if err := r.store.Sync(ctx); err != nil {
 		return report, fmt.Errorf("%s schema is at v%d, but making it durable failed: %w", r.schema, report.To, err)
