@@ -49,6 +49,9 @@ var (
 	// ErrCorrupt means that the store returned something other than what was written.
 	ErrCorrupt = errors.New("store is corrupt")
 
+	// ErrNoSpace means that the disk has no room for what is to be written. Nothing was.
+	ErrNoSpace = errors.New("no space left on the disk")
+
 	// ErrUnsupported means that the store cannot do what was asked, or was opened in a
 	// way that breaks the contract of this package.
 	ErrUnsupported = errors.New("not supported by this store")

@@ -13,3 +13,6 @@ type readOnly struct{ Store }
 func (readOnly) Update(context.Context, func(Txn) error) error {
 	return &Error{Op: "update", Err: ErrReadOnly}
 }
+
+// Unwrap returns the store below; see [As].
+func (r readOnly) Unwrap() Store { return r.Store }

@@ -10,11 +10,14 @@ import (
 	"syscall"
 
 	"github.com/kvmigrate/kvmigrate/store"
+	"github.com/kvmigrate/kvmigrate/store/disk"
 )
 
 // isLocked recognises Badger's report of a directory that another process has
-// open, which has no type, only a text.
-func isLocked(err error) bool { return strings.Contains(err.Error(), "Cannot acquire directory lock") }
+// open, which has no type, only a text, and that of package disk.
+func isLocked(err error) bool {
+	return errors.Is(err, disk.ErrLocked) || strings.Contains(err.Error(), "Cannot acquire directory lock")
+}
 
 // holder says who has dir open, from the file LOCK, in which Badger leaves the PID
 // when it opens a directory for writing, and which it removes on closing.

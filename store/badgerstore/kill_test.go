@@ -22,12 +22,14 @@ import (
 const writerDir = "BADGERSTORE_TEST_WRITER_DIR"
 
 func TestMain(m *testing.M) {
-	if dir := os.Getenv(writerDir); dir != "" {
-		if err := write(dir); err != nil {
-			fmt.Fprintln(os.Stderr, err)
-			os.Exit(1)
+	for name, run := range map[string]func(string) error{writerDir: write, replaceDir: replaceForever} {
+		if dir := os.Getenv(name); dir != "" {
+			if err := run(dir); err != nil {
+				fmt.Fprintln(os.Stderr, err)
+				os.Exit(1)
+			}
+			return
 		}
-		return
 	}
 	os.Exit(m.Run())
 }

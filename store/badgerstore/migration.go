@@ -21,3 +21,16 @@ func ForMigration(o badger.Options) badger.Options {
 	o.BlockCacheSize = min(o.BlockCacheSize, 16<<20)
 	return o
 }
+
+// ForMigration returns o with a Configure that, after its own, is the function
+// [ForMigration].
+func (o Options) ForMigration() Options {
+	configure := o.Configure
+	o.Configure = func(b badger.Options) badger.Options {
+		if configure != nil {
+			b = configure(b)
+		}
+		return ForMigration(b)
+	}
+	return o
+}

@@ -53,6 +53,9 @@ type Options struct {
 // it gives it its size leaves an empty file that makes the next Open fail, once.
 // Open tries again and logs it.
 //
+// A [Replace] that was killed between two renames, on a system that needs two, is
+// finished first.
+//
 // The error is a [*store.LockedError] if another process has the store open, and
 // still has it after the time to wait. It matches [store.ErrLocked],
 // and os.ErrNotExist if MustExist is set and dir holds no store.
@@ -60,6 +63,9 @@ func Open(ctx context.Context, dir string, o Options) (*Store, error) {
 	log := o.Logger
 	if log == nil {
 		log = slog.Default()
+	}
+	if err := finishReplace(dir, log); err != nil {
+		return nil, &store.Error{Op: "open badger store " + dir, Err: err}
 	}
 	if o.MustExist {
 		if err := exists(dir); err != nil {
@@ -131,19 +137,28 @@ func options(dir string, o Options, log *slog.Logger) badger.Options {
 const waitPause = 100 * time.Millisecond
 
 // openWaiting opens the database once no other process has it.
-func openWaiting(ctx context.Context, opts badger.Options, wait time.Duration, log *slog.Logger) (*badger.DB, error) {
+func openWaiting(ctx context.Context, opts badger.Options, wait time.Duration, log *slog.Logger) (db *badger.DB, err error) {
+	err = waiting(ctx, opts.Dir, wait, log, func() error {
+		db, err = openRetrying(ctx, opts, log)
+		return err
+	})
+	return db, err
+}
+
+// waiting calls try until it no longer finds that another process has dir.
+func waiting(ctx context.Context, dir string, wait time.Duration, log *slog.Logger, try func() error) error {
 	deadline := time.Now().Add(wait)
 	for told := false; ; told = true {
-		db, err := openRetrying(ctx, opts, log)
+		err := try()
 		if err == nil || !isLocked(err) || !time.Now().Add(waitPause).Before(deadline) {
-			return db, err
+			return err
 		}
 		if !told {
-			log.InfoContext(ctx, fmt.Sprintf("waiting up to %v: %v", wait, holder(opts.Dir)))
+			log.InfoContext(ctx, fmt.Sprintf("waiting up to %v: %v", wait, holder(dir)))
 		}
 		select {
 		case <-ctx.Done():
-			return nil, fmt.Errorf("%w while waiting: %w", ctx.Err(), holder(opts.Dir))
+			return fmt.Errorf("%w while waiting: %w", ctx.Err(), holder(dir))
 		case <-time.After(waitPause):
 		}
 	}

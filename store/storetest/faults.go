@@ -64,6 +64,9 @@ func Fail(st store.Store, at int, fault Fault) *Faulty {
 	return &Faulty{Store: st, fault: fault, at: at}
 }
 
+// Unwrap returns the store below; see [store.As].
+func (f *Faulty) Unwrap() store.Store { return f.Store }
+
 // Operations returns how many operations have begun.
 func (f *Faulty) Operations() int {
 	f.mu.Lock()

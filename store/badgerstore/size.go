@@ -1,0 +1,66 @@
+package badgerstore
+
+import (
+	"context"
+	"slices"
+
+	"github.com/kvmigrate/kvmigrate/store"
+	"github.com/kvmigrate/kvmigrate/store/disk"
+)
+
+var (
+	_ store.Sizer     = (*Store)(nil)
+	_ store.Spacer    = (*Store)(nil)
+	_ store.Encrypter = (*Store)(nil)
+)
+
+// Size implements [store.Sizer]: the room that the files of the directories take,
+// without the holes of logs that are not yet full.
+func (s *Store) Size(ctx context.Context) (uint64, error) {
+	if err := s.begin(ctx, "size"); err != nil {
+		return 0, err
+	}
+	defer s.life.RUnlock()
+	if s.opts.InMemory {
+		return 0, nil
+	}
+	var bytes uint64
+	for _, dir := range slices.Compact([]string{s.opts.Dir, s.opts.ValueDir}) {
+		n, err := disk.Used(dir)
+		if err != nil {
+			return 0, &store.Error{Op: "size", Err: err}
+		}
+		bytes += n
+	}
+	return bytes, nil
+}
+
+// Free implements [store.Spacer]: what is left in the fuller of the directories.
+// Badger maps its files into memory, and the process dies when it writes to such a
+// file on a full disk, so that room must be looked for beforehand.
+func (s *Store) Free(ctx context.Context) (uint64, error) {
+	if err := s.begin(ctx, "free"); err != nil {
+		return 0, err
+	}
+	defer s.life.RUnlock()
+	if s.opts.InMemory {
+		return 0, &store.Error{Op: "free", Err: store.ErrUnsupported}
+	}
+	least := ^uint64(0)
+	for _, dir := range []string{s.opts.Dir, s.opts.ValueDir} {
+		n, err := disk.Free(dir)
+		if err != nil {
+			return 0, &store.Error{Op: "free", Err: err}
+		}
+		least = min(least, n)
+	}
+	return least, nil
+}
+
+// EncryptionKey implements [store.Encrypter] with Badger's own key.
+func (s *Store) EncryptionKey() []byte {
+	if len(s.opts.EncryptionKey) == 0 {
+		return nil
+	}
+	return s.opts.EncryptionKey
+}

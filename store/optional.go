@@ -1,0 +1,43 @@
+package store
+
+import "context"
+
+// As returns st as a T, which is one of the interfaces that a Store need not have, or
+// else the first T among the stores that st wraps. A Store that wraps another says so by
+// a method Unwrap() Store: if it does not, an encrypted store passes for one that is not.
+func As[T any](st Store) (t T, ok bool) {
+	for st != nil {
+		if t, ok = st.(T); ok {
+			return t, true
+		}
+		wrapper, ok := st.(interface{ Unwrap() Store })
+		if !ok {
+			break
+		}
+		st = wrapper.Unwrap()
+	}
+	return t, false
+}
+
+// A Sizer is a Store that knows how much room it takes. A Store need not be one.
+type Sizer interface {
+	// Size returns the bytes that the store takes on the disk, with what it
+	// keeps of older versions of its entries and has not yet given back. It
+	// may be called at any time before Close, and is 0 for a store in memory.
+	Size(ctx context.Context) (bytes uint64, err error)
+}
+
+// A Spacer is a Store that knows how much room is left. A Store need not be one.
+type Spacer interface {
+	// Free returns the bytes by which the store can grow on its disk. The error
+	// matches errors.ErrUnsupported or [ErrUnsupported] if that cannot be said.
+	Free(ctx context.Context) (bytes uint64, err error)
+}
+
+// An Encrypter is a Store that can keep its entries encrypted, which therefore must
+// not leave it in the clear. A Store need not be one.
+type Encrypter interface {
+	// EncryptionKey returns the key, nil if the store is not encrypted. The
+	// caller must not change it.
+	EncryptionKey() []byte
+}
