@@ -27,7 +27,7 @@ check: lint tidy generated
 	cd $(NOTES) && go test -race ./...
 
 soak:
-	KVMIGRATE_SOAK=1 go test -count=1 -timeout 2h -run 'Kill|PowerLoss' ./migrate ./store/badgerstore
+	KVMIGRATE_SOAK=1 go test -count=1 -timeout 2h -run 'Kill|PowerLoss' ./migrate ./migrate/backup ./store/badgerstore
 
 lint:
 	@test -z "$$(gofmt -l store migrate migrations systables testdata)" || { gofmt -l store migrate migrations systables testdata; exit 1; }

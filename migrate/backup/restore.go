@@ -1,0 +1,349 @@
+package backup
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"time"
+
+	"github.com/kvmigrate/kvmigrate/store"
+)
+
+// Inspect reads what a file says of itself. It does not read the entries, so that a
+// damaged one can pass; see [Verify]. The error is a [*FileError], or of the file
+// system.
+func Inspect(path string) (Info, error) {
+	o, err := open(path)
+	if err != nil {
+		return Info{}, err
+	}
+	return o.info, o.file.Close()
+}
+
+// Verify reads a whole file, and each entry in it, in bounded memory. key is that of an
+// encrypted one. The error is a [*FileError] that matches [ErrForeign], [ErrDamaged],
+// [ErrFormat] or [ErrKey], or one of the file system.
+func Verify(ctx context.Context, path string, key []byte) (Info, error) {
+	return verify(ctx, path, key, newMeter(nil))
+}
+
+func verify(ctx context.Context, path string, key []byte, m *meter) (Info, error) {
+	o, err := open(path)
+	if err != nil {
+		return Info{}, err
+	}
+	defer func() { _ = o.file.Close() }() // it is only read
+	return o.info, o.verify(ctx, key, m)
+}
+
+// verify checks the seal before it believes anything else.
+func (o *opened) verify(ctx context.Context, key []byte, m *meter) error {
+	if err := o.checkSeal(ctx); err != nil {
+		return err
+	}
+	return o.readAll(ctx, key, m)
+}
+
+// readAll reads all records.
+func (o *opened) readAll(ctx context.Context, key []byte, m *meter) error {
+	r, err := o.records(ctx, key)
+	if err != nil {
+		return err
+	}
+	defer r.close()
+	m.begin(Verifying, o.info.Entries)
+	before := uint64(0)
+	for {
+		_, err := r.next(true)
+		if errors.Is(err, io.EOF) {
+			m.end()
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+		m.count(r.read.Bytes - before)
+		before = r.read.Bytes
+	}
+}
+
+// RestoreOptions say how a backup is restored.
+type RestoreOptions struct {
+	// Schema is what the backup must have been taken for. Empty means any.
+	Schema string
+
+	// Key is that of an encrypted backup. Nil means that of the store, if it
+	// has one.
+	Key []byte
+
+	// Observer, if not nil, is told how far it is, about once a second and at
+	// the end of each stage, by one goroutine.
+	Observer func(Progress)
+}
+
+// Restore fills the empty store st with the entries of a backup, but for those that have
+// expired. It reads the whole file before it writes, makes what it wrote durable, and
+// compares the two.
+//
+// The error is a [*FileError] for a file that cannot be used, matches [ErrNotEmpty] for
+// a store that holds something, and is a [*NoSpaceError] if the store says that it has
+// no room; then nothing was written. After any other error, or a kill, st is
+// incomplete, and every program that uses the schema through kvmigrate refuses it as
+// corrupt: remove it and begin anew.
+func Restore(ctx context.Context, path string, st store.Store, ro RestoreOptions) (Info, error) {
+	o, key, err := ro.open(path, st)
+	if err != nil {
+		return Info{}, err
+	}
+	defer func() { _ = o.file.Close() }() // it is only read
+	m := newMeter(ro.Observer)
+	if err := o.verify(ctx, key, m); err != nil {
+		return o.info, err
+	}
+	if err := checkRoom(ctx, st, o.info); err != nil {
+		return o.info, err
+	}
+	begun := false
+	err = o.restore(ctx, st, key, m, &begun)
+	if err == nil {
+		err = o.compareWith(ctx, st, key, m)
+	}
+	if err != nil && begun {
+		err = fmt.Errorf("restore backup %s: %w; the store that it was to fill is incomplete, and refused until it is removed and restored again", path, err)
+	}
+	return o.info, err
+}
+
+// Compare reads st and a backup and returns nil if they hold the same entries, but for
+// those that have expired since. The error matches [ErrDifferent] if they do not, and is
+// a [*FileError] if the file cannot be used.
+func Compare(ctx context.Context, path string, st store.Store, ro RestoreOptions) error {
+	o, key, err := ro.open(path, st)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = o.file.Close() }() // it is only read
+	if err := o.checkSeal(ctx); err != nil {
+		return err
+	}
+	return o.compareWith(ctx, st, key, newMeter(ro.Observer))
+}
+
+// open opens the file and finds its key.
+func (ro RestoreOptions) open(path string, st store.Store) (*opened, []byte, error) {
+	key, err := keyOf(ro.Key, st)
+	if err != nil {
+		return nil, nil, err
+	}
+	o, err := open(path)
+	if err != nil {
+		return nil, nil, err
+	}
+	if ro.Schema != "" && o.info.Schema != ro.Schema {
+		err := &FileError{path, fmt.Errorf("%w: it is of schema %q and not of %q", ErrForeign, o.info.Schema, ro.Schema)}
+		return nil, nil, errors.Join(err, o.file.Close())
+	}
+	return o, key, nil
+}
+
+// checkRoom looks for room before anything is written: an engine that meets a full disk
+// may end the process.
+func checkRoom(ctx context.Context, st store.Store, i Info) error {
+	s, ok := store.As[store.Spacer](st)
+	if !ok {
+		return nil
+	}
+	free, err := s.Free(ctx)
+	if errors.Is(err, errors.ErrUnsupported) || errors.Is(err, store.ErrUnsupported) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	// What the engine logs is on the disk together with what it made of it.
+	const overhead, least = 32, 32 << 20
+	if need := 2*(i.Bytes+overhead*i.Entries) + least; free < need {
+		return &NoSpaceError{Need: need, Free: free}
+	}
+	return nil
+}
+
+// mark is the key under which a schema keeps the progress of a migration, and unfinished
+// a value that no program can read there. A store with it is refused by all of them.
+func mark(schema string) []byte { return []byte(schema + ":schema_progress") }
+
+var unfinished = []byte("restoring")
+
+// A batch is what one transaction of a restore writes at most, the store's own limits
+// apart.
+const (
+	batchEntries = 1000
+	batchBytes   = 1 << 20
+)
+
+// restore writes all entries, between the mark and its removal. begun is set once st is
+// no longer empty.
+func (o *opened) restore(ctx context.Context, st store.Store, key []byte, m *meter, begun *bool) error {
+	r, err := o.records(ctx, key)
+	if err != nil {
+		return err
+	}
+	defer r.close()
+	progress := mark(o.info.Schema)
+	err = store.Update(ctx, st, func(tx store.Txn) error {
+		for _, err := range tx.Scan(store.Scan{KeysOnly: true}) {
+			if err == nil {
+				err = fmt.Errorf("%w: restore into one that is, or put this one aside", ErrNotEmpty)
+			}
+			return err
+		}
+		return tx.Set(store.Entry{Key: progress, Value: unfinished})
+	})
+	if err != nil {
+		return err
+	}
+	*begun = true
+	m.begin(Restoring, o.info.Entries)
+	var last *store.Entry // what takes the place of the mark
+	b := batch{limits: st.Limits()}
+	for {
+		e, err := r.next(false)
+		if errors.Is(err, io.EOF) {
+			break
+		}
+		if err != nil {
+			return err
+		}
+		m.add(e)
+		switch {
+		case bytes.Equal(e.Key, progress):
+			last = &store.Entry{Key: progress, Value: bytes.Clone(e.Value), ExpiresAt: e.ExpiresAt, Meta: e.Meta}
+			continue
+		case expired(e, time.Now()):
+			continue
+		case !b.holds(e):
+			if err := b.commit(ctx, st); err != nil {
+				return err
+			}
+		}
+		b.add(e)
+	}
+	if err := b.commit(ctx, st); err != nil {
+		return err
+	}
+	// The store is whole only once all of it is durable.
+	if err := st.Sync(ctx); err != nil {
+		return err
+	}
+	err = store.Update(ctx, st, func(tx store.Txn) error {
+		if last != nil {
+			return tx.Set(*last)
+		}
+		return tx.Delete(progress)
+	})
+	if err != nil {
+		return err
+	}
+	m.end()
+	return st.Sync(ctx)
+}
+
+func expired(e store.Entry, now time.Time) bool {
+	return e.ExpiresAt != 0 && e.ExpiresAt <= uint64(now.Unix())
+}
+
+// A batch is what the next transaction is to write.
+type batch struct {
+	limits  store.Limits
+	entries []store.Entry
+	bytes   int
+}
+
+// holds reports whether e fits beside what the batch has.
+func (b *batch) holds(e store.Entry) bool {
+	return len(b.entries) == 0 ||
+		len(b.entries) < min(batchEntries, b.limits.TxnEntries) &&
+			b.bytes+b.limits.Cost(e) <= min(batchBytes, b.limits.TxnBytes)
+}
+
+func (b *batch) add(e store.Entry) {
+	b.bytes += b.limits.Cost(e)
+	e.Key, e.Value = bytes.Clone(e.Key), append([]byte{}, e.Value...)
+	b.entries = append(b.entries, e)
+}
+
+func (b *batch) commit(ctx context.Context, st store.Store) error {
+	if len(b.entries) == 0 {
+		return nil
+	}
+	err := store.Update(ctx, st, func(tx store.Txn) error {
+		for _, e := range b.entries {
+			if err := tx.Set(e); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+	clear(b.entries)
+	b.entries, b.bytes = b.entries[:0], 0
+	return err
+}
+
+// compareWith returns nil if st holds what the backup does.
+func (o *opened) compareWith(ctx context.Context, st store.Store, key []byte, m *meter) error {
+	return st.View(ctx, func(s store.Reader) error {
+		same, err := o.compare(ctx, s, key, m)
+		if err == nil && !same {
+			err = fmt.Errorf("%w %s", ErrDifferent, o.info.Path)
+		}
+		return err
+	})
+}
+
+// compare reports whether s holds what the backup does, but for entries that have
+// expired since it was taken. It stops at the first difference.
+func (o *opened) compare(ctx context.Context, s store.Reader, key []byte, m *meter) (same bool, err error) {
+	r, err := o.records(ctx, key)
+	if err != nil {
+		return false, err
+	}
+	defer r.close()
+	m.begin(Comparing, o.info.Entries)
+	saved, err := r.next(false)
+	for e, scanErr := range s.Scan(store.Scan{}) {
+		if scanErr != nil {
+			return false, scanErr
+		}
+		for err == nil && expired(saved, time.Now()) && bytes.Compare(saved.Key, e.Key) < 0 {
+			saved, err = r.next(false)
+		}
+		if errors.Is(err, io.EOF) {
+			return false, nil
+		}
+		if err != nil {
+			return false, err
+		}
+		if !equal(saved, e) {
+			return false, nil
+		}
+		m.add(e)
+		saved, err = r.next(false)
+	}
+	for err == nil {
+		if !expired(saved, time.Now()) {
+			return false, nil
+		}
+		saved, err = r.next(false)
+	}
+	if !errors.Is(err, io.EOF) {
+		return false, err
+	}
+	m.end()
+	return true, nil
+}
+
+func equal(a, b store.Entry) bool {
+	return a.ExpiresAt == b.ExpiresAt && a.Meta == b.Meta && bytes.Equal(a.Key, b.Key) && bytes.Equal(a.Value, b.Value)
+}
