@@ -44,6 +44,12 @@
 // While batches overlap, the garbage collector of the process runs as with GOGC=25,
 // which keeps a third of the memory free, and afterwards as before.
 //
+// # Backups
+//
+// Options.Backup has the store saved before the first pending migration, into a file
+// that also an older program can restore; package backup says how. Without its backup a
+// migration does not begin.
+//
 // # Refusals
 //
 // A store that is newer than the program, damaged, or not one of kvmigrate's is

@@ -14,12 +14,14 @@ import (
 // An EventKind is what an Event reports.
 type EventKind int
 
-// What happens to a migration: it starts, commits steps, and finishes or fails.
+// What happens to a migration: it starts, commits steps, and finishes or fails. Before
+// the first of a run the store may be backed up.
 const (
 	Started EventKind = iota
 	Batch
 	Finished
 	Failed
+	BackingUp
 )
 
 // String returns the kind in lower case.
@@ -33,6 +35,8 @@ func (k EventKind) String() string {
 		return "finished"
 	case Failed:
 		return "failed"
+	case BackingUp:
+		return "backing up"
 	}
 	return fmt.Sprintf("EventKind(%d)", int(k))
 }
@@ -41,6 +45,11 @@ func (k EventKind) String() string {
 // a run applies there is one Started, a Batch after each committed step, and then
 // Finished or Failed. Small migrations that share a transaction have all started
 // before the first of them is finished.
+//
+// If Options.Backup is set, BackingUps come before the first Started, with that
+// migration and of the rest only Phase, Done, Total, Bytes, Rate and Elapsed: phase 1
+// writes the backup, or compares the store with one that is there, and phase 2 reads it
+// back.
 type Event struct {
 	Kind   EventKind
 	Schema string
@@ -62,6 +71,9 @@ type Event struct {
 // still take.
 func (e Event) String() string {
 	text := fmt.Sprintf("v%d -> v%d (%s)", e.from(), e.Version, e.Name)
+	if e.Kind == BackingUp {
+		text = fmt.Sprintf("backup of v%d", e.from())
+	}
 	if e.Phases > 1 {
 		text += fmt.Sprintf(", phase %d of %d", e.Phase, e.Phases)
 	}
@@ -275,7 +287,15 @@ func (t *meter) tell(kind EventKind, err error) {
 	defer t.observing.Unlock()
 	e := t.measure(time.Now())
 	e.Kind, e.Err = kind, err
-	if err := call(func() error { t.observer(e); return nil }); err != nil {
-		t.log.Error(fmt.Sprintf("the observer of migrations failed: %v", err))
+	t.observe(e)
+}
+
+// observe calls the observer, if there is one.
+func (r *Runner) observe(e Event) {
+	if r.observer == nil {
+		return
+	}
+	if err := call(func() error { r.observer(e); return nil }); err != nil {
+		r.log.Error(fmt.Sprintf("the observer of migrations failed: %v", err))
 	}
 }

@@ -11,6 +11,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/kvmigrate/kvmigrate/migrate/backup"
 	"github.com/kvmigrate/kvmigrate/store"
 )
 
@@ -71,6 +72,11 @@ type Options struct {
 	// MiB. 1 reads each batch after the one before it is committed. 0 means
 	// one for each core and one more, at most 8.
 	Batches int
+
+	// Backup, if not nil, has a backup made before the first pending migration
+	// of a store that holds anything; a run that cannot make it changes
+	// nothing. A migration that was interrupted goes on without a new one.
+	Backup *backup.Options
 }
 
 // A Runner runs the migrations of one schema in one store. Its methods may be
@@ -90,6 +96,7 @@ type Runner struct {
 	observer         func(Event)
 	heartbeat        time.Duration
 	batches          int
+	backup           *backup.Options
 	last             atomic.Pointer[identity]
 }
 
@@ -106,6 +113,10 @@ type Report struct {
 	// newer and ReadOnly is not set, the program may do both: the migrations that
 	// the store went through say so.
 	ReadOnly bool
+
+	// Backup is the backup from before the first of Applied; nil if Options ask
+	// for none, or there was nothing to save, or it is not known where it is.
+	Backup *backup.Taken
 }
 
 // Up brings st's schema to the latest version that the program knows: it is
@@ -126,7 +137,7 @@ func New(st store.Store, o Options) (*Runner, error) {
 		store: st, registry: o.Registry, schema: o.Schema, allowUnversioned: o.AllowUnversioned,
 		adopt: o.Adopt, allowUnreleased: o.AllowUnreleased, allowReadOnly: o.AllowReadOnly,
 		program: o.Program, log: o.Logger, now: o.Now,
-		observer: o.Observer, heartbeat: o.Heartbeat, batches: o.Batches,
+		observer: o.Observer, heartbeat: o.Heartbeat, batches: o.Batches, backup: o.Backup,
 	}
 	if r.registry == nil {
 		r.registry = DefaultRegistry()
@@ -168,7 +179,8 @@ func (r *Runner) Up(ctx context.Context) (Report, error) {
 // The error matches [ErrRefused] if the store must not be touched by this
 // program: a [*DowngradeError], [*TooOldError], [*UnreleasedError],
 // [*CorruptError], [*RenamedError], [*UnderWayError] or [ErrUnversioned]. It is an [*UnknownTargetError] for a
-// target beyond the registry and a [*MigrationError] if a migration failed,
+// target beyond the registry, a [*BackupError] if there should be a backup first and
+// it failed, and a [*MigrationError] if a migration failed,
 // panicked or was cancelled; those before it stay applied, and the Report says
 // which. Running again goes on where it stopped.
 func (r *Runner) UpTo(ctx context.Context, target uint32) (Report, error) {
@@ -182,6 +194,16 @@ func (r *Runner) UpTo(ctx context.Context, target uint32) (Report, error) {
 		r.log.InfoContext(ctx, fmt.Sprintf("%s schema is at v%d, newer than this program's v%d, which may still %s it", r.schema, found.version, target, found.access()))
 		return report, nil
 	}
+	var plan Plan
+	if found.version < target {
+		if plan, err = r.registry.Plan(r.schema, found.version, target); err != nil {
+			r.logRefusal(ctx, err)
+			return report, err
+		}
+		if report.Backup, err = r.backUp(ctx, found, plan); err != nil {
+			return report, err
+		}
+	}
 	if found.adopted {
 		if err := r.recordAdopted(ctx, found.version); err != nil {
 			return report, err
@@ -192,11 +214,6 @@ func (r *Runner) UpTo(ctx context.Context, target uint32) (Report, error) {
 			r.log.DebugContext(ctx, fmt.Sprintf("%s schema version v%d up-to-date", r.schema, found.version))
 		}
 		return report, nil
-	}
-	plan, err := r.registry.Plan(r.schema, found.version, target)
-	if err != nil {
-		r.logRefusal(ctx, err)
-		return report, err
 	}
 	if found.stored || found.adopted {
 		r.log.InfoContext(ctx, fmt.Sprintf("%s schema upgrade detected: v%d -> v%d", r.schema, plan.From, plan.To))

@@ -1,0 +1,194 @@
+package migrate
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"time"
+
+	"github.com/dustin/go-humanize"
+
+	"github.com/kvmigrate/kvmigrate/migrate/backup"
+	"github.com/kvmigrate/kvmigrate/store"
+)
+
+// ErrHalfMigrated means that a migration of several transactions is under way, so that
+// a backup would hold entries of two versions.
+var ErrHalfMigrated = errors.New("a migration is under way, and its entries are half of one version and half of the next; finish it first")
+
+// A BackupError says that a store could not be backed up. Nothing was changed in the
+// store, and no migration was begun.
+type BackupError struct {
+	Schema  string
+	Version uint32 // of the store
+	Dir     string // where the backup was to go
+	Err     error
+}
+
+func (e *BackupError) Error() string {
+	hint := ""
+	if _, ok := errors.AsType[*backup.NoSpaceError](e.Err); ok {
+		hint = ". Make room there, or keep backups in another directory, and run again"
+	}
+	return fmt.Sprintf("back up the store at %s schema v%d into %s: %v; nothing was changed%s", e.Schema, e.Version, e.Dir, e.Err, hint)
+}
+
+// Unwrap returns Err.
+func (e *BackupError) Unwrap() error { return e.Err }
+
+// Backup makes a backup of the store under o, as Options.Backup does before a
+// migration. It works on any store of which a version can be read, also one that is
+// newer than the program. The error is a [*BackupError]; it matches [ErrHalfMigrated]
+// if a migration was interrupted.
+func (r *Runner) Backup(ctx context.Context, o backup.Options) (backup.Taken, error) {
+	var version uint32
+	taken, err := backup.Take(ctx, r.store, o, func(s store.Reader) (h backup.Header, err error) {
+		if version, _, err = r.readVersion(s); err != nil {
+			return h, err
+		}
+		under, err := r.underWay(s)
+		if err == nil && under {
+			err = ErrHalfMigrated
+		}
+		return r.header(version), err
+	})
+	if err != nil {
+		return taken, &BackupError{Schema: r.schema, Version: version, Dir: o.Dir, Err: err}
+	}
+	return taken, nil
+}
+
+// underWay reports whether a migration is, whoever knows it.
+func (r *Runner) underWay(s store.Reader) (bool, error) {
+	_, err := s.Get(r.keys.progress)
+	if errors.Is(err, store.ErrNotFound) {
+		return false, nil
+	}
+	return err == nil, err
+}
+
+func (r *Runner) header(version uint32) backup.Header {
+	return backup.Header{Schema: r.schema, Version: version, Program: r.programName(), Created: r.clock()}
+}
+
+// These end a backup that is not to be made.
+var (
+	errNothing = errors.New("nothing to back up")
+	errBegun   = errors.New("another runner has begun to migrate")
+)
+
+// backUp makes the backup that Options ask for before plan. Data that are half migrated
+// are never saved: what was interrupted has its backup from before.
+func (r *Runner) backUp(ctx context.Context, f found, plan Plan) (*backup.Taken, error) {
+	if r.backup == nil {
+		return nil, nil
+	}
+	if f.progress != nil {
+		return r.earlierBackup(ctx, f.version)
+	}
+	o := *r.backup
+	o.Observer = r.observeBackup(ctx, plan, o.Observer)
+	r.log.InfoContext(ctx, fmt.Sprintf("backing up the store at %s schema v%d, before it goes to v%d", r.schema, f.version, plan.To), "dir", o.Dir)
+	taken, err := backup.Take(ctx, r.store, o, func(s store.Reader) (backup.Header, error) {
+		version, stored, err := r.readVersion(s)
+		if err != nil {
+			return backup.Header{}, err
+		}
+		under, err := r.underWay(s)
+		if err != nil {
+			return backup.Header{}, err
+		}
+		if under || stored != f.stored || stored && version != f.version {
+			return backup.Header{}, errBegun
+		}
+		if _, any, err := first(s, nil, nil); err != nil || !any {
+			return backup.Header{}, errors.Join(errNothing, err)
+		}
+		return r.header(f.version), nil
+	})
+	switch {
+	case errors.Is(err, errBegun):
+		return r.earlierBackup(ctx, f.version)
+	case errors.Is(err, errNothing) && !f.stored:
+		return nil, nil
+	case err != nil:
+		return nil, &BackupError{Schema: r.schema, Version: f.version, Dir: o.Dir, Err: err}
+	}
+	what := "backed up the store"
+	if taken.Reused {
+		what = "the store is backed up already"
+	}
+	r.logBackup(ctx, what, taken.Info)
+	for _, path := range taken.Removed {
+		r.log.InfoContext(ctx, "removed an old backup", "file", path)
+	}
+	if taken.Warning != nil {
+		r.log.WarnContext(ctx, fmt.Sprintf("the backup is good, but others need a look: %v", taken.Warning))
+	}
+	return &taken, nil
+}
+
+// earlierBackup finds the backup from before a migration that was interrupted. Not to go
+// on without one would leave the operator with nothing but half-migrated data.
+func (r *Runner) earlierBackup(ctx context.Context, version uint32) (*backup.Taken, error) {
+	info, ok, err := backup.Find(ctx, r.backup.Dir, r.schema, version, r.backupKey())
+	switch {
+	case ctx.Err() != nil:
+		return nil, &BackupError{Schema: r.schema, Version: version, Dir: r.backup.Dir, Err: err}
+	case err != nil, !ok:
+		if err == nil {
+			err = errors.New("there is none")
+		}
+		r.log.WarnContext(ctx, fmt.Sprintf("found no backup from before the interrupted migration (%v), and half-migrated data are not saved; going on without", err), "dir", r.backup.Dir)
+		return nil, nil
+	}
+	r.logBackup(ctx, fmt.Sprintf("the backup from before the interrupted migration is of v%d", info.Version), info)
+	return &backup.Taken{Info: info, Reused: true}, nil
+}
+
+func (r *Runner) backupKey() []byte {
+	if e, ok := store.As[store.Encrypter](r.store); ok && r.backup.Key == nil {
+		return e.EncryptionKey()
+	}
+	return r.backup.Key
+}
+
+func (r *Runner) logBackup(ctx context.Context, what string, i backup.Info) {
+	r.log.InfoContext(ctx, what, "file", i.Path, "entries", i.Entries, "bytes", i.Bytes, "size", i.Size)
+}
+
+// observeBackup tells the observer and, as often as of a migration, the log.
+func (r *Runner) observeBackup(ctx context.Context, plan Plan, also func(backup.Progress)) func(backup.Progress) {
+	began := time.Now()
+	logged := began
+	return func(p backup.Progress) {
+		if also != nil {
+			also(p)
+		}
+		now := time.Now()
+		if r.heartbeat > 0 && now.Sub(logged) >= r.heartbeat {
+			logged = now
+			r.log.LogAttrs(ctx, slog.LevelInfo, "still backing up: "+text(p, now.Sub(began)))
+		}
+		e := Event{
+			Kind: BackingUp, Schema: r.schema, Migration: plan.Pending[0], Phase: 1, Phases: 2,
+			Done: p.Entries, Total: p.Total, Bytes: p.Bytes, Elapsed: now.Sub(began),
+		}
+		if p.Stage == backup.Verifying {
+			e.Phase = 2
+		}
+		if seconds := p.Elapsed.Seconds(); seconds > 0 {
+			e.Rate = float64(p.Entries) / seconds
+		}
+		r.observe(e)
+	}
+}
+
+func text(p backup.Progress, elapsed time.Duration) string {
+	of := ""
+	if p.Total > 0 {
+		of = fmt.Sprintf(" of %d", p.Total)
+	}
+	return fmt.Sprintf("%s, %d%s entries, %s in %v", p.Stage, p.Entries, of, humanize.IBytes(p.Bytes), elapsed.Round(time.Second))
+}
