@@ -1,5 +1,5 @@
 // Package cli is the operator's commands over migrate, for any program to embed:
-// up, plan, status, history, baseline, dump, verify, new and version.
+// up, plan, status, history, baseline, backup, restore, dump, verify, new and version.
 //
 // A program calls [Run] from its main function, with the options that it passes to
 // migrate.Up itself:
@@ -14,7 +14,7 @@
 // With --json a command prints what it has to say as JSON. These keys keep their
 // names and meanings; new ones may join them. Times are RFC 3339 in UTC.
 //
-//	up       {schema, from, to, adopted?, read_only?, applied, error?}
+//	up       {schema, from, to, adopted?, read_only?, applied, backup?, error?}
 //	baseline as up
 //	plan     {schema, from, to, pending}
 //	status   {schema, version, stored, latest, pending, progress?, error?}
@@ -22,6 +22,11 @@
 //	history  [{version, name, description, fingerprint, started, finished,
 //	         transactions, keys_written, keys_deleted, program, origin?,
 //	         readable_from?, writable_from?, unreleased?}]
+//	backup   {file, schema, version, created, program, encrypted, entries, bytes,
+//	         size, reused, removed}; with --list a list of them, without the last
+//	         two and with error? for what is wrong with the file
+//	restore  {file, schema, version, created, program, encrypted, entries, bytes,
+//	         size, store, old}
 //	dump     {key, value, text, expires_at?, meta?}, one object a line; key and
 //	         value in base64
 //	verify   {schema, version, stored, latest, checked, skipped, findings, more?,
@@ -44,7 +49,8 @@
 // version?, partition?, column?, key?, text}, at most 100 of a code, with the key in
 // base64; more says how many a code has beside them. error is the text of an
 // error that comes beside what could be read or done: a refusal, a failed
-// migration. All other errors leave standard output empty.
+// migration. backup in up is as backup prints it, if one was asked for. All other
+// errors leave standard output empty.
 package cli
 
 import (
@@ -60,6 +66,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/kvmigrate/kvmigrate/migrate"
+	"github.com/kvmigrate/kvmigrate/migrate/backup"
 	"github.com/kvmigrate/kvmigrate/store"
 	"github.com/kvmigrate/kvmigrate/store/badgerstore"
 )
@@ -69,7 +76,7 @@ const (
 	ExitDone    = 0 // what was asked for is done
 	ExitFailed  = 1 // something went wrong; the store is at a version it can go on from
 	ExitUsage   = 2 // the command line makes no sense
-	ExitRefused = 3 // the store is newer than the program, corrupt or foreign, or verify found something; nothing was changed
+	ExitRefused = 3 // the store, or the backup, is newer than the program, corrupt or foreign, or verify found something; nothing was changed
 )
 
 // Config adapts the commands to a program. The zero Config is the default
@@ -91,8 +98,13 @@ type Config struct {
 
 	// Open opens the store that --store names, as the program itself opens it:
 	// with its encryption key and sizes, for example. Nil takes the name for a
-	// Badger directory, and opens it with Badger's default sizes.
+	// Badger directory, and opens it as Badger says. With an
+	// Open, restore fills new stores and puts none in the place of another.
 	Open func(ctx context.Context, name string, o OpenOptions) (store.Store, error)
+
+	// Badger says how directories are opened if Open is nil: with which
+	// encryption key, for example. Only its Configure counts.
+	Badger badgerstore.Options
 
 	// Verify, if not nil, is what the program adds to the command verify: see
 	// [migrate.VerifyOptions].Check.
@@ -135,7 +147,7 @@ func ExitCode(err error) int {
 	switch {
 	case err == nil:
 		return ExitDone
-	case errors.Is(err, migrate.ErrRefused), errors.Is(err, migrate.ErrFindings), errors.Is(err, store.ErrCorrupt):
+	case errors.Is(err, migrate.ErrRefused), errors.Is(err, migrate.ErrFindings), errors.Is(err, store.ErrCorrupt), isUnusable(err):
 		return ExitRefused
 	case errors.Is(err, errUsage), isUnknownTarget(err), isUnknownCommand(err):
 		return ExitUsage
@@ -150,6 +162,12 @@ func usage(err error) error { return fmt.Errorf("%w; %w", err, errUsage) }
 
 func isUnknownTarget(err error) bool {
 	_, ok := errors.AsType[*migrate.UnknownTargetError](err)
+	return ok
+}
+
+// isUnusable reports whether a backup is damaged or foreign.
+func isUnusable(err error) bool {
+	_, ok := errors.AsType[*backup.FileError](err)
 	return ok
 }
 
@@ -169,13 +187,13 @@ func Command(cfg Config) *cobra.Command {
 	if cfg.Options.Schema == "" {
 		cfg.Options.Schema = migrate.DefaultSchema
 	}
-	if cfg.Open == nil {
-		cfg.Open = openBadger
-	}
 	if cfg.MigrationsDir == "" {
 		cfg.MigrationsDir = "migrations"
 	}
-	a := &app{Config: cfg}
+	a := &app{Config: cfg, inPlace: cfg.Open == nil}
+	if a.inPlace {
+		a.Open = a.openBadger
+	}
 	root := &cobra.Command{
 		Use:   cfg.Name[strings.LastIndexByte(cfg.Name, ' ')+1:],
 		Short: "Versioned schema migrations for key-value stores",
@@ -187,8 +205,8 @@ Exit codes:
   0  done
   1  failed; the error says what and in which migration
   2  usage: the command line makes no sense
-  3  refused: the store is newer than this program, corrupt, or another
-     program's, or verify found something; nothing was changed`,
+  3  refused: the store, or the backup, is newer than this program, corrupt,
+     or another program's, or verify found something; nothing was changed`,
 		Example: fmt.Sprintf("  %[1]s --store DIR up\n  %[1]s --store DIR status --json", cfg.Name),
 		Args:    cobra.NoArgs,
 		RunE:    func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
@@ -212,7 +230,7 @@ Exit codes:
 	flags.BoolVarP(&a.verbose, "verbose", "v", false, "log what is not news, too")
 	flags.BoolVarP(&a.quiet, "quiet", "q", false, "log only warnings and errors, and show no progress")
 	flags.Var(&a.logFormat, "log-format", "the form of the log: text or json")
-	root.AddCommand(a.up(), a.plan(), a.status(), a.history(), a.baseline(), a.dump(), a.verify(), a.create(), a.version())
+	root.AddCommand(a.up(), a.plan(), a.status(), a.history(), a.baseline(), a.backUp(), a.restore(), a.dump(), a.verify(), a.create(), a.version())
 	return root
 }
 
@@ -225,6 +243,7 @@ type app struct {
 	quiet     bool
 	logFormat logFormat
 	json      bool
+	inPlace   bool // whether stores are directories of ours to replace
 }
 
 // A logFormat is the value of --log-format. The zero value is text.
@@ -312,13 +331,14 @@ func (a *app) logger(w io.Writer) *slog.Logger {
 	return slog.New(slog.NewTextHandler(w, o))
 }
 
-func openBadger(ctx context.Context, dir string, o OpenOptions) (store.Store, error) {
+func (a *app) openBadger(ctx context.Context, dir string, o OpenOptions) (store.Store, error) {
 	if scheme, _, ok := strings.Cut(dir, "://"); ok {
 		return nil, usage(fmt.Errorf("--store knows no %s: it takes the path of a Badger directory", scheme))
 	}
-	options := badgerstore.Options{MustExist: o.MustExist, Wait: o.Wait, Logger: o.Logger}
+	options := a.Badger
+	options.MustExist, options.Wait, options.Logger = o.MustExist, o.Wait, o.Logger
 	if o.Migrates { // and the store is closed when that is done
-		options.Configure = badgerstore.ForMigration
+		options = options.ForMigration()
 	}
 	st, err := badgerstore.Open(ctx, dir, options)
 	if err != nil {

@@ -78,6 +78,7 @@ type (
 		Adopted  bool          `json:"adopted,omitempty"`
 		ReadOnly bool          `json:"read_only,omitempty"`
 		Applied  []appliedJSON `json:"applied"`
+		Backup   *takenJSON    `json:"backup,omitempty"`
 		Error    string        `json:"error,omitempty"`
 	}
 	entryJSON struct {
@@ -146,6 +147,7 @@ func (a *app) example(args string) string { return fmt.Sprintf("  %s --store DIR
 
 func (a *app) up() *cobra.Command {
 	var to uint32
+	var backups backupFlags
 	cmd := &cobra.Command{
 		Use:     "up",
 		Short:   "Run the pending migrations; creates the store if there is none",
@@ -153,9 +155,13 @@ func (a *app) up() *cobra.Command {
 		Args:    noArgs,
 	}
 	cmd.Flags().Uint32Var(&to, "to", 0, "stop at this version instead of the latest")
+	backups.add(cmd, "backup", "back the store up into this directory before the first migration")
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
 		target, err := a.target(cmd, to)
 		if err != nil {
+			return err
+		}
+		if a.Options.Backup, err = backups.options(cmd, a.Options.Backup); err != nil {
 			return err
 		}
 		return a.withRunner(cmd, false, func(ctx context.Context, r *migrate.Runner, _ store.Store) error {
@@ -170,7 +176,7 @@ func (a *app) up() *cobra.Command {
 func (a *app) printReport(w io.Writer, report migrate.Report, err error) error {
 	if a.json {
 		return errors.Join(err, encode(w, reportJSON{report.Schema, report.From, report.To, report.Adopted, report.ReadOnly,
-			appliedToJSON(report.Applied), text(err)}))
+			appliedToJSON(report.Applied), takenToJSON(report.Backup), text(err)}))
 	}
 	if err != nil {
 		return err

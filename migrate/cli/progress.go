@@ -61,7 +61,10 @@ func (b *bar) label() string {
 	defer b.mu.Unlock()
 	const width = 24
 	name := fmt.Sprintf("v%d %s", b.event.Version, b.event.Name)
-	if b.event.Phases > 1 {
+	switch {
+	case b.event.Kind == migrate.BackingUp:
+		name = fmt.Sprintf("backup (%d/%d)", b.event.Phase, b.event.Phases)
+	case b.event.Phases > 1:
 		name = fmt.Sprintf("v%d (%d/%d) %s", b.event.Version, b.event.Phase, b.event.Phases, b.event.Name)
 	}
 	return fmt.Sprintf("%-*.*s ", width, width, name)

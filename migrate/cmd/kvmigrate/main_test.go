@@ -8,6 +8,7 @@ import (
 	"io"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"strconv"
 	"strings"
 	"syscall"
@@ -93,6 +94,8 @@ func slow() {
 //	del STORE KEY               removes one
 //	hold STORE                  keeps the store open until the script ends
 //	await FILE                  waits until the file is there
+//	glob NAME PATTERN           sets the variable NAME to the one file that matches
+//	cut FILE COPY               copies a file but for its last byte
 //	json FILE                   fails unless the file is one or more JSON values
 func TestScripts(t *testing.T) {
 	testscript.Run(t, testscript.Params{
@@ -120,6 +123,20 @@ func TestScripts(t *testing.T) {
 						return
 					}
 				}
+			},
+			"glob": func(ts *testscript.TestScript, _ bool, args []string) {
+				found, err := filepath.Glob(ts.MkAbs(args[1]))
+				ts.Check(err)
+				if len(found) != 1 {
+					ts.Fatalf("%s matches %d files, want one", args[1], len(found))
+				}
+				path, err := filepath.Rel(ts.MkAbs("."), found[0])
+				ts.Check(err)
+				ts.Setenv(args[0], path)
+			},
+			"cut": func(ts *testscript.TestScript, _ bool, args []string) {
+				text := ts.ReadFile(args[0])
+				ts.Check(os.WriteFile(ts.MkAbs(args[1]), []byte(text[:len(text)-1]), 0o600))
 			},
 			"json": func(ts *testscript.TestScript, _ bool, args []string) {
 				values := json.NewDecoder(strings.NewReader(ts.ReadFile(args[0])))

@@ -1,0 +1,300 @@
+package cli
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"time"
+
+	"github.com/dustin/go-humanize"
+	"github.com/spf13/cobra"
+
+	"github.com/kvmigrate/kvmigrate/migrate"
+	"github.com/kvmigrate/kvmigrate/migrate/backup"
+	"github.com/kvmigrate/kvmigrate/store"
+	"github.com/kvmigrate/kvmigrate/store/badgerstore"
+)
+
+type (
+	backupJSON struct {
+		File      string    `json:"file"`
+		Schema    string    `json:"schema"`
+		Version   uint32    `json:"version"`
+		Created   time.Time `json:"created"`
+		Program   string    `json:"program"`
+		Encrypted bool      `json:"encrypted"`
+		Entries   uint64    `json:"entries"`
+		Bytes     uint64    `json:"bytes"` // of keys and values
+		Size      int64     `json:"size"`  // of the file
+	}
+	takenJSON struct {
+		backupJSON
+		Reused  bool     `json:"reused"`
+		Removed []string `json:"removed"`
+	}
+	listedJSON struct {
+		backupJSON
+		Error string `json:"error,omitempty"`
+	}
+	restoredJSON struct {
+		backupJSON
+		Store string `json:"store"`
+		Old   string `json:"old"`
+	}
+)
+
+func infoToJSON(i backup.Info) backupJSON {
+	return backupJSON{i.Path, i.Schema, i.Version, i.Created, i.Program, i.Encrypted, i.Entries, i.Bytes, i.Size}
+}
+
+func takenToJSON(t *backup.Taken) *takenJSON {
+	if t == nil {
+		return nil
+	}
+	return &takenJSON{infoToJSON(t.Info), t.Reused, append([]string{}, t.Removed...)}
+}
+
+// backupFlags are the flags of the commands that make backups.
+type backupFlags struct {
+	dir       string
+	keep      int
+	keyFile   string
+	plaintext bool
+}
+
+// add gives cmd the flags; dir is the name of the one for the directory.
+func (f *backupFlags) add(cmd *cobra.Command, dir, help string) {
+	cmd.Flags().StringVar(&f.dir, dir, "", help)
+	cmd.Flags().IntVar(&f.keep, "keep", 0, "keep this many backups of the schema there, and remove older ones (0 keeps all)")
+	cmd.Flags().BoolVar(&f.plaintext, "plaintext", false, "do not encrypt the backup of an encrypted store")
+	addKeyFile(cmd, &f.keyFile)
+}
+
+func addKeyFile(cmd *cobra.Command, path *string) {
+	cmd.Flags().StringVar(path, "key-file", "", "a file whose bytes are the key of the backup (default the key of the store, if it is encrypted)")
+}
+
+// options returns what the flags say over what the program does; nil if neither names a
+// directory.
+func (f *backupFlags) options(cmd *cobra.Command, program *backup.Options) (*backup.Options, error) {
+	var o backup.Options
+	if program != nil {
+		o = *program
+	}
+	if f.dir != "" {
+		o.Dir = f.dir
+	}
+	if cmd.Flags().Changed("keep") {
+		o.Keep = f.keep
+	}
+	switch {
+	case o.Dir == "" && (o.Keep != 0 || f.keyFile != "" || f.plaintext):
+		return nil, usage(errors.New("the directory of the backups is missing"))
+	case o.Dir == "":
+		return nil, nil
+	case o.Keep < 0:
+		return nil, usage(errors.New("--keep is less than 0"))
+	case f.plaintext && f.keyFile != "":
+		return nil, usage(errors.New("--plaintext and --key-file exclude each other"))
+	case f.plaintext:
+		o.Plaintext, o.Key = true, nil
+	case f.keyFile != "":
+		key, err := readKey(f.keyFile)
+		if err != nil {
+			return nil, err
+		}
+		o.Plaintext, o.Key = false, key
+	}
+	return &o, nil
+}
+
+func readKey(path string) ([]byte, error) {
+	key, err := os.ReadFile(path)
+	if err == nil && len(key) == 0 {
+		err = fmt.Errorf("key file %s is empty", path)
+	}
+	return key, err
+}
+
+func (a *app) backUp() *cobra.Command {
+	var flags backupFlags
+	var list bool
+	cmd := &cobra.Command{
+		Use:   "backup",
+		Short: "Back up all entries of the store, or list the backups",
+		Long: `Back up all entries of the store into one compressed file, which is read back
+before it gets its name. A backup of the same entries that is there already is used
+again. With --list, read all backups that are there and say which are good.`,
+		Example: a.example("backup --dir backups --keep 3") + "\n" + a.example("backup --dir backups --list"),
+		Args:    noArgs,
+	}
+	flags.add(cmd, "dir", "the directory of the backups (default the program's, or the store's with .backups at its end)")
+	cmd.Flags().BoolVar(&list, "list", false, "list the backups and make none")
+	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
+		if flags.dir == "" && a.Options.Backup == nil && a.inPlace && a.store != "" {
+			flags.dir = a.store + ".backups"
+		}
+		o, err := flags.options(cmd, a.Options.Backup)
+		if err == nil && o == nil {
+			err = usage(errors.New("--dir is missing: name the directory of the backups"))
+		}
+		if err != nil {
+			return err
+		}
+		if list {
+			return a.listBackups(cmd, o)
+		}
+		return a.withRunner(cmd, true, func(ctx context.Context, r *migrate.Runner, _ store.Store) error {
+			taken, err := r.Backup(ctx, *o)
+			if err != nil {
+				return err
+			}
+			if taken.Warning != nil {
+				fmt.Fprintf(cmd.ErrOrStderr(), "%s: the backup is good, but others need a look: %v\n", cmd.Root().Name(), taken.Warning)
+			}
+			w := cmd.OutOrStdout()
+			if a.json {
+				return encode(w, takenToJSON(&taken))
+			}
+			return printTaken(w, taken)
+		})
+	}
+	return a.withJSON(cmd)
+}
+
+func printTaken(w io.Writer, t backup.Taken) error {
+	again := ""
+	if t.Reused {
+		again = ", there already"
+	}
+	_, err := fmt.Fprintf(w, "%s (v%d, %d entries, %s%s)\n", t.Path, t.Version, t.Entries, humanize.IBytes(uint64(t.Size)), again)
+	for _, path := range t.Removed {
+		fmt.Fprintf(w, "removed %s\n", path)
+	}
+	return err
+}
+
+// listBackups needs no store.
+func (a *app) listBackups(cmd *cobra.Command, o *backup.Options) error {
+	list, err := backup.List(cmd.Context(), o.Dir, a.Options.Schema, o.Key)
+	if err != nil {
+		return err
+	}
+	w := cmd.OutOrStdout()
+	if a.json {
+		out := make([]listedJSON, 0, len(list))
+		for _, l := range list {
+			out = append(out, listedJSON{infoToJSON(l.Info), text(l.Err)})
+		}
+		return encode(w, out)
+	}
+	t := table(w)
+	fmt.Fprintln(t, "FILE\tVERSION\tCREATED\tENTRIES\tSIZE\tSTATE")
+	for _, l := range list {
+		if l.Err != nil {
+			fmt.Fprintf(t, "%s\t\t\t\t\t%v\n", l.Path, l.Err)
+			continue
+		}
+		state := "good"
+		if l.Encrypted {
+			state = "good, encrypted"
+		}
+		fmt.Fprintf(t, "%s\tv%d\t%s\t%d\t%s\t%s\n", l.Path, l.Version, l.Created.Format(time.RFC3339), l.Entries, humanize.IBytes(uint64(l.Size)), state)
+	}
+	return t.Flush()
+}
+
+func (a *app) restore() *cobra.Command {
+	var into, keyFile string
+	cmd := &cobra.Command{
+		Use:   "restore FILE",
+		Short: "Restore a backup, in the place of the store or into a new one",
+		Long: `Restore a backup. The whole file is checked first. The store is built beside the old
+one and read back, and only then takes its place; the old files are kept, and the
+command says where. With --into the store stays as it is and a new one is made.
+
+No migration is run and no version compared: the program that wrote the backup, or
+any older one, can restore it.`,
+		Example: a.example("restore backups/FILE") + "\n" + fmt.Sprintf("  %s restore backups/FILE --into DIR", a.Name),
+		Args: func(_ *cobra.Command, args []string) error {
+			if len(args) != 1 {
+				return usage(errors.New("want one file"))
+			}
+			return nil
+		},
+	}
+	cmd.Flags().StringVar(&into, "into", "", "a new store to restore into, instead of --store")
+	addKeyFile(cmd, &keyFile)
+	cmd.RunE = func(cmd *cobra.Command, args []string) error {
+		o := backup.RestoreOptions{Schema: a.Options.Schema}
+		if a.Options.Backup != nil {
+			o.Key = a.Options.Backup.Key
+		}
+		if keyFile != "" {
+			var err error
+			if o.Key, err = readKey(keyFile); err != nil {
+				return err
+			}
+		}
+		name := into
+		switch {
+		case name != "":
+		case !a.inPlace:
+			return usage(errors.New("--into is missing: this program does not put stores in the place of others"))
+		case a.store == "":
+			return usage(errors.New("--store and --into are missing: name the store to restore"))
+		default:
+			name = a.store
+		}
+		info, old, err := a.restoreFile(cmd, args[0], name, into != "", o)
+		if err != nil {
+			return err
+		}
+		w := cmd.OutOrStdout()
+		if a.json {
+			return encode(w, restoredJSON{infoToJSON(info), name, old})
+		}
+		_, err = fmt.Fprintf(w, "restored %s schema v%d into %s (%d entries)\n", info.Schema, info.Version, name, info.Entries)
+		if old != "" {
+			fmt.Fprintf(w, "the old files are in %s\n", old)
+		}
+		return err
+	}
+	return a.withJSON(cmd)
+}
+
+// restoreFile restores the backup at path and returns where the old files are, "" if
+// there were none. If fresh is set there must be none.
+func (a *app) restoreFile(cmd *cobra.Command, path, name string, fresh bool, o backup.RestoreOptions) (info backup.Info, old string, err error) {
+	ctx := cmd.Context()
+	// What can be seen without the store's key is said before anything is made.
+	if info, err = backup.Inspect(path); err == nil && !info.Encrypted {
+		info, err = backup.Verify(ctx, path, nil)
+	}
+	if err != nil {
+		return info, "", fmt.Errorf("%w; nothing was changed", err)
+	}
+	fill := func(ctx context.Context, st store.Store) error {
+		info, err = backup.Restore(ctx, path, st, o)
+		return err
+	}
+	log := a.logger(cmd.ErrOrStderr())
+	if !a.inPlace {
+		st, err := a.Open(ctx, name, OpenOptions{Wait: a.wait, Logger: log})
+		if err != nil {
+			return info, "", err
+		}
+		return info, "", errors.Join(fill(ctx, st), st.Close())
+	}
+	if files, err := os.ReadDir(name); fresh && err == nil && len(files) > 0 {
+		return info, "", fmt.Errorf("restore into %s: %w; nothing was changed", name, backup.ErrNotEmpty)
+	}
+	opts := a.Badger
+	opts.MustExist, opts.Wait, opts.Logger = false, a.wait, log
+	old, err = badgerstore.Replace(ctx, name, opts,
+		func(ctx context.Context, st *badgerstore.Store) error { return fill(ctx, st) },
+		func(ctx context.Context, st *badgerstore.Store) error { return backup.Compare(ctx, path, st, o) })
+	return info, old, err
+}
