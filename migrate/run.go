@@ -24,10 +24,10 @@ type upgrade struct {
 
 // all runs the pending migrations, of which the first goes on from p if it was
 // interrupted, and says in report what it did.
-func (u *upgrade) all(ctx context.Context, pending []Migration, p *Progress, report *Report) error {
+func (up *upgrade) all(ctx context.Context, pending []Migration, p *Progress, report *Report) error {
 	for len(pending) > 0 {
 		if p == nil {
-			applied := u.together(ctx, pending)
+			applied := up.together(ctx, pending)
 			report.Applied = append(report.Applied, applied...)
 			pending = pending[len(applied):]
 			if len(applied) > 0 {
@@ -35,7 +35,7 @@ func (u *upgrade) all(ctx context.Context, pending []Migration, p *Progress, rep
 				continue
 			}
 		}
-		applied, err := u.apply(ctx, pending[0], p)
+		applied, err := up.apply(ctx, pending[0], p)
 		if err != nil {
 			return err
 		}
@@ -49,15 +49,15 @@ func (u *upgrade) all(ctx context.Context, pending []Migration, p *Progress, rep
 }
 
 // begin returns the run of m, which goes on from p if it was interrupted.
-func (u *upgrade) begin(m Migration, p *Progress) *run {
-	t := u.meters[m.Version]
+func (up *upgrade) begin(m Migration, p *Progress) *run {
+	t := up.meters[m.Version]
 	if t == nil {
-		t = newMeter(u.Runner, m, p)
-		u.meters[m.Version] = t
+		t = newMeter(up.Runner, m, p)
+		up.meters[m.Version] = t
 		t.tell(Started, nil)
 	}
-	u.heart.meter.Store(t)
-	return &run{Runner: u.Runner, m: m, started: u.clock(), meter: t}
+	up.heart.meter.Store(t)
+	return &run{Runner: up.Runner, m: m, started: up.clock(), meter: t}
 }
 
 func (r *Runner) logBegin(ctx context.Context, m Migration) {
@@ -70,13 +70,13 @@ func (r *Runner) logDone(ctx context.Context, m Migration) {
 
 // apply runs one migration, which goes on from p if it was interrupted. It
 // returns nil and no error if another runner already had.
-func (r *upgrade) apply(ctx context.Context, m Migration, p *Progress) (*Applied, error) {
-	r.logBegin(ctx, m)
-	u := r.begin(m, p)
-	defer r.heart.meter.Store(nil)
+func (up *upgrade) apply(ctx context.Context, m Migration, p *Progress) (*Applied, error) {
+	up.logBegin(ctx, m)
+	u := up.begin(m, p)
+	defer up.heart.meter.Store(nil)
 	// What the new version vouches for must be durable before it is.
-	if err := r.store.Sync(ctx); err != nil {
-		return nil, r.failed(m, p, err)
+	if err := up.store.Sync(ctx); err != nil {
+		return nil, up.failed(m, p, err)
 	}
 	stepping, stop := u.meter.start(ctx)
 	var done outcome
@@ -89,14 +89,14 @@ func (r *upgrade) apply(ctx context.Context, m Migration, p *Progress) (*Applied
 	stop()
 	switch {
 	case errors.Is(done.err, errOvertaken):
-		done.err = r.overtaken(ctx, m)
+		done.err = up.overtaken(ctx, m)
 	case done.err != nil:
 		if done.progress == nil {
 			done.progress = p // of the run before
 		}
-		done.err = r.failed(m, done.progress, done.err)
+		done.err = up.failed(m, done.progress, done.err)
 	default:
-		r.logDone(ctx, m)
+		up.logDone(ctx, m)
 	}
 	if done.err != nil {
 		u.meter.tell(Failed, done.err)

@@ -17,20 +17,20 @@ const togetherTime = 50 * time.Millisecond
 // that waits for the disk takes longer than a small migration, so that this is what
 // a fresh store waits for. It returns none if the first one, or anything else about
 // them, needs a closer look: then each is applied alone.
-func (u *upgrade) together(ctx context.Context, pending []Migration) []Applied {
-	defer u.heart.meter.Store(nil)
-	if len(pending) < 2 || pending[0].Version == u.solo || u.store.Sync(ctx) != nil {
+func (up *upgrade) together(ctx context.Context, pending []Migration) []Applied {
+	defer up.heart.meter.Store(nil)
+	if len(pending) < 2 || pending[0].Version == up.solo || up.store.Sync(ctx) != nil {
 		return nil
 	}
 	for n := len(pending); n > 1; {
-		g := group{upgrade: u, pending: pending[:n]}
-		err := store.Update(ctx, u.store, func(txn store.Txn) error { return g.run(ctx, txn) })
+		g := group{upgrade: up, pending: pending[:n]}
+		err := store.Update(ctx, up.store, func(txn store.Txn) error { return g.run(ctx, txn) })
 		switch {
 		case err == nil:
 			return g.done(ctx)
 		case errors.Is(err, errAlone):
 			n = len(g.outcomes) // what ran before it fits
-			u.solo = pending[n].Version
+			up.solo = pending[n].Version
 		case errors.Is(err, store.ErrTxnTooBig):
 			n = len(g.outcomes) / 2
 		default:
