@@ -73,7 +73,7 @@ type liveFile struct {
 
 func (r *Runner) newLiveFile(plan Plan) *liveFile {
 	f := &liveFile{log: r.log}
-	if located, ok := r.store.(store.Locator); ok && located.Dir() != "" {
+	if located, ok := store.As[store.Locator](r.store); ok && located.Dir() != "" {
 		f.name = liveName(located.Dir(), r.schema)
 	}
 	f.live = Live{

@@ -215,24 +215,30 @@ func (r *Runner) UpTo(ctx context.Context, target uint32) (Report, error) {
 		}
 		return report, nil
 	}
-	if found.stored || found.adopted {
+	err = r.upgrade(ctx, found, plan, &report)
+	return report, err
+}
+
+// upgrade runs plan, which is not empty, and says in report what it did.
+func (r *Runner) upgrade(ctx context.Context, f found, plan Plan, report *Report) error {
+	if f.stored || f.adopted {
 		r.log.InfoContext(ctx, fmt.Sprintf("%s schema upgrade detected: v%d -> v%d", r.schema, plan.From, plan.To))
 	} else {
 		r.log.InfoContext(ctx, fmt.Sprintf("%s schema version not found - initializing at v%d", r.schema, plan.To))
 	}
-	if found.progress != nil {
-		r.log.InfoContext(ctx, fmt.Sprintf("resuming an interrupted migration: %v", found.progress))
+	if f.progress != nil {
+		r.log.InfoContext(ctx, fmt.Sprintf("resuming an interrupted migration: %v", f.progress))
 	}
 	u := &upgrade{Runner: r, heart: r.newHeart(ctx, plan), meters: map[uint32]*meter{}}
-	err = u.all(ctx, plan.Pending, found.progress, &report)
+	err := u.all(ctx, plan.Pending, f.progress, report)
 	u.heart.end()
 	if err != nil {
-		return report, err
+		return err
 	}
 	if err := r.store.Sync(ctx); err != nil {
-		return report, fmt.Errorf("%s schema is at v%d, but making it durable failed: %w", r.schema, report.To, err)
+		return fmt.Errorf("%s schema is at v%d, but making it durable failed: %w", r.schema, report.To, err)
 	}
-	return report, nil
+	return nil
 }
 
 // recordAdopted makes version the store's, with a history that begins there. What
