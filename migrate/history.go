@@ -37,6 +37,11 @@ type Applied struct {
 
 	// Unreleased says that the migration could still change when it ran.
 	Unreleased bool
+
+	// SizeBefore and SizeAfter are the bytes that the store took on the disk before
+	// the run which applied this migration last, and after Options.Reclaim had given
+	// room back; 0 if that was not asked for.
+	SizeBefore, SizeAfter uint64
 }
 
 // An Origin is how a store came to a version.
@@ -67,6 +72,8 @@ type record struct {
 	Readable     uint32 `cbor:"readable_from,omitempty"` // 0 if it is Version
 	Writable     uint32 `cbor:"writable_from,omitempty"` // 0 if it is Version
 	Unreleased   bool   `cbor:"unreleased,omitempty"`
+	SizeBefore   uint64 `cbor:"size_before,omitempty"`
+	SizeAfter    uint64 `cbor:"size_after,omitempty"`
 }
 
 // recordHead is how every record starts after the byte that says how many pairs
@@ -78,7 +85,7 @@ func (a Applied) encode() ([]byte, error) {
 		Fingerprint: a.Fingerprint.String(), Version: a.Version, Name: a.Name, Description: a.Description,
 		Started: a.Started.UnixMilli(), Finished: a.Finished.UnixMilli(),
 		Transactions: a.Transactions, KeysWritten: a.KeysWritten, KeysDeleted: a.KeysDeleted, Program: a.Program,
-		Origin: a.Origin, Unreleased: a.Unreleased,
+		Origin: a.Origin, Unreleased: a.Unreleased, SizeBefore: a.SizeBefore, SizeAfter: a.SizeAfter,
 	}
 	if a.ReadableFrom < a.Version {
 		r.Readable = a.ReadableFrom
@@ -103,6 +110,7 @@ func decodeApplied(data []byte) (Applied, error) {
 		Started: time.UnixMilli(r.Started).UTC(), Finished: time.UnixMilli(r.Finished).UTC(),
 		Transactions: r.Transactions, KeysWritten: r.KeysWritten, KeysDeleted: r.KeysDeleted, Program: r.Program,
 		Origin: r.Origin, ReadableFrom: r.Version, WritableFrom: r.Version, Unreleased: r.Unreleased,
+		SizeBefore: r.SizeBefore, SizeAfter: r.SizeAfter,
 	}
 	if r.Readable > 0 {
 		a.ReadableFrom = r.Readable

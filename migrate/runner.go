@@ -48,6 +48,12 @@ type Options struct {
 	// store is.
 	AllowReadOnly bool
 
+	// Reclaim gives back the room of what was overwritten after a run in which a
+	// migration wrote or deleted more than 4,000 keys, if the store is a
+	// [store.Reclaimer]. History says how large the store was before and after. It can take as long as they
+	// did; that it fails, or is cancelled, is logged and no error.
+	Reclaim bool
+
 	// Program is what the history says ran a migration. Empty means the main
 	// module and its version.
 	Program string
@@ -90,6 +96,7 @@ type Runner struct {
 	adopt            func(context.Context, store.Reader) (uint32, error)
 	allowUnreleased  bool
 	allowReadOnly    bool
+	reclaims         bool
 	program          string
 	log              *slog.Logger
 	now              func() time.Time
@@ -135,7 +142,7 @@ func Up(ctx context.Context, st store.Store, o Options) (Report, error) {
 func New(st store.Store, o Options) (*Runner, error) {
 	r := &Runner{
 		store: st, registry: o.Registry, schema: o.Schema, allowUnversioned: o.AllowUnversioned,
-		adopt: o.Adopt, allowUnreleased: o.AllowUnreleased, allowReadOnly: o.AllowReadOnly,
+		adopt: o.Adopt, allowUnreleased: o.AllowUnreleased, allowReadOnly: o.AllowReadOnly, reclaims: o.Reclaim,
 		program: o.Program, log: o.Logger, now: o.Now,
 		observer: o.Observer, heartbeat: o.Heartbeat, batches: o.Batches, backup: o.Backup,
 	}
@@ -229,6 +236,7 @@ func (r *Runner) upgrade(ctx context.Context, f found, plan Plan, report *Report
 	if f.progress != nil {
 		r.log.InfoContext(ctx, fmt.Sprintf("resuming an interrupted migration: %v", f.progress))
 	}
+	before := r.size(ctx)
 	u := &upgrade{Runner: r, heart: r.newHeart(ctx, plan), meters: map[uint32]*meter{}}
 	err := u.all(ctx, plan.Pending, f.progress, report)
 	u.heart.end()
@@ -238,6 +246,7 @@ func (r *Runner) upgrade(ctx context.Context, f found, plan Plan, report *Report
 	if err := r.store.Sync(ctx); err != nil {
 		return fmt.Errorf("%s schema is at v%d, but making it durable failed: %w", r.schema, report.To, err)
 	}
+	r.reclaim(ctx, before, report)
 	return nil
 }
 

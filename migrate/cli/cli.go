@@ -21,7 +21,8 @@
 //	status   {schema, in_use, live}, if another process is upgrading the store
 //	history  [{version, name, description, fingerprint, started, finished,
 //	         transactions, keys_written, keys_deleted, program, origin?,
-//	         readable_from?, writable_from?, unreleased?}]
+//	         readable_from?, writable_from?, unreleased?, size_before?,
+//	         size_after?}]
 //	backup   {file, schema, version, created, program, encrypted, entries, bytes,
 //	         size, reused, removed}; with --list a list of them, without the last
 //	         two and with error? for what is wrong with the file

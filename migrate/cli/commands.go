@@ -70,6 +70,8 @@ type (
 		ReadableFrom uint32    `json:"readable_from,omitempty"`
 		WritableFrom uint32    `json:"writable_from,omitempty"`
 		Unreleased   bool      `json:"unreleased,omitempty"`
+		SizeBefore   uint64    `json:"size_before,omitempty"`
+		SizeAfter    uint64    `json:"size_after,omitempty"`
 	}
 	reportJSON struct {
 		Schema   string        `json:"schema"`
@@ -109,7 +111,7 @@ func appliedToJSON(applied []migrate.Applied) []appliedJSON {
 	for _, a := range applied {
 		out = append(out, appliedJSON{a.Version, a.Name, a.Description, a.Fingerprint.String(),
 			a.Started, a.Finished, a.Transactions, a.KeysWritten, a.KeysDeleted, a.Program,
-			string(a.Origin), older(a.ReadableFrom, a.Version), older(a.WritableFrom, a.Version), a.Unreleased})
+			string(a.Origin), older(a.ReadableFrom, a.Version), older(a.WritableFrom, a.Version), a.Unreleased, a.SizeBefore, a.SizeAfter})
 	}
 	return out
 }
@@ -155,6 +157,7 @@ func (a *app) up() *cobra.Command {
 		Args:    noArgs,
 	}
 	cmd.Flags().Uint32Var(&to, "to", 0, "stop at this version instead of the latest")
+	cmd.Flags().BoolVar(&a.Options.Reclaim, "reclaim", a.Options.Reclaim, "after a large migration, give back the room of what was overwritten")
 	backups.add(cmd, "backup", "back the store up into this directory before the first migration")
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
 		target, err := a.target(cmd, to)

@@ -57,6 +57,8 @@ type Store struct {
 	life    sync.RWMutex
 	closing sync.Once
 
+	reclaiming sync.Mutex // held by Reclaim
+
 	syncing sync.Mutex
 	durable map[string]bool // files that Sync made durable, and whether they stay as they are
 }

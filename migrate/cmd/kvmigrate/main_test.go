@@ -5,6 +5,7 @@ import (
 	"encoding/hex"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"io"
 	"os"
 	"os/exec"
@@ -91,6 +92,7 @@ func slow() {
 //
 //	exits CODE kvmigrate ARG…   fails unless the exit code is CODE
 //	put STORE KEY HEX           writes a raw entry
+//	many STORE PREFIX N         writes N entries of an empty map
 //	del STORE KEY               removes one
 //	hold STORE                  keeps the store open until the script ends
 //	await FILE                  waits until the file is there
@@ -107,6 +109,18 @@ func TestScripts(t *testing.T) {
 				ts.Check(err)
 				change(ts, args[0], func(tx store.Txn) error {
 					return tx.Set(store.Entry{Key: []byte(args[1]), Value: value})
+				})
+			},
+			"many": func(ts *testscript.TestScript, _ bool, args []string) {
+				n, err := strconv.Atoi(args[2])
+				ts.Check(err)
+				change(ts, args[0], func(tx store.Txn) error {
+					for i := range n {
+						if err := tx.Set(store.Entry{Key: fmt.Appendf(nil, "%s%06d", args[1], i), Value: []byte{0xa0}}); err != nil {
+							return err
+						}
+					}
+					return nil
 				})
 			},
 			"del": func(ts *testscript.TestScript, _ bool, args []string) {
