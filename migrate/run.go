@@ -20,6 +20,7 @@ type upgrade struct {
 	heart  *heart
 	meters map[uint32]*meter // of the migrations that have started, by version
 	solo   uint32            // the version that is known to need a transaction of its own
+	room   room
 }
 
 // all runs the pending migrations, of which the first goes on from p if it was
@@ -57,7 +58,7 @@ func (up *upgrade) begin(m Migration, p *Progress) *run {
 		t.tell(Started, nil)
 	}
 	up.heart.meter.Store(t)
-	return &run{Runner: up.Runner, m: m, started: up.clock(), meter: t}
+	return &run{Runner: up.Runner, m: m, started: up.clock(), meter: t, room: &up.room}
 }
 
 func (r *Runner) logBegin(ctx context.Context, m Migration) {
@@ -114,6 +115,7 @@ type run struct {
 	trail   trail
 	lock    []byte // what the schema's lock holds while this run is the one to commit; nil until it takes it
 	meter   *meter
+	room    *room
 }
 
 // An outcome is what a step, or a run of steps, came to.
@@ -252,6 +254,9 @@ func (u *run) callUp(ctx context.Context, txn store.Txn, at Progress) (*Tx, erro
 // its history after the last step, and otherwise the progress.
 func (u *run) conclude(ctx context.Context, txn store.Txn, at Progress, tx *Tx) (outcome, error) {
 	next, err := at.after(tx)
+	if err == nil {
+		err = u.room.look(ctx, u.store)
+	}
 	if err != nil {
 		return outcome{}, err
 	}

@@ -24,20 +24,29 @@ func (s *Store) Size(ctx context.Context) (uint64, error) {
 	if s.opts.InMemory {
 		return 0, nil
 	}
-	var bytes uint64
+	bytes, err := s.used()
+	if err != nil {
+		return 0, &store.Error{Op: "size", Err: err}
+	}
+	return bytes, nil
+}
+
+func (s *Store) used() (bytes uint64, err error) {
 	for _, dir := range slices.Compact([]string{s.opts.Dir, s.opts.ValueDir}) {
 		n, err := disk.Used(dir)
 		if err != nil {
-			return 0, &store.Error{Op: "size", Err: err}
+			return 0, err
 		}
 		bytes += n
 	}
 	return bytes, nil
 }
 
-// Free implements [store.Spacer]: what is left in the fuller of the directories.
-// Badger maps its files into memory, and the process dies when it writes to such a
-// file on a full disk, so that room must be looked for beforehand.
+// Free implements [store.Spacer]: what is left in the fuller of the directories,
+// but for what Badger itself needs on the way: two memtables and a compaction of its
+// first level, which is twice the store at most. Badger maps its files into memory,
+// and the process dies when it writes to such a file on a full disk, so that room
+// must be looked for beforehand.
 func (s *Store) Free(ctx context.Context) (uint64, error) {
 	if err := s.begin(ctx, "free"); err != nil {
 		return 0, err
@@ -54,7 +63,16 @@ func (s *Store) Free(ctx context.Context) (uint64, error) {
 		}
 		least = min(least, n)
 	}
-	return least, nil
+	memtable := uint64(s.opts.MemTableSize)
+	compaction := uint64(max(0, s.opts.NumLevelZeroTables)) * memtable
+	if least < 2*memtable+compaction { // looking at all files is only worth it here
+		used, err := s.used()
+		if err != nil {
+			return 0, &store.Error{Op: "free", Err: err}
+		}
+		compaction = min(compaction, 2*used)
+	}
+	return least - min(least, 2*memtable+compaction), nil
 }
 
 // EncryptionKey implements [store.Encrypter] with Badger's own key.
