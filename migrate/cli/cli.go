@@ -228,7 +228,7 @@ Exit codes:
 	flags.BoolVar(&a.Options.AllowUnversioned, "allow-unversioned", cfg.Options.AllowUnversioned, "take a store with data and no version for one at v0")
 	flags.BoolVar(&a.Options.AllowUnreleased, "allow-unreleased", cfg.Options.AllowUnreleased, "run migrations that may still change in any store")
 	flags.DurationVar(&a.wait, "wait", 0, "wait this long for another process to close the store, for example 30s")
-	flags.BoolVarP(&a.verbose, "verbose", "v", false, "log what is not news, too")
+	flags.BoolVarP(&a.verbose, "verbose", "v", false, "log what is not news, too, and the key that an error is about")
 	flags.BoolVarP(&a.quiet, "quiet", "q", false, "log only warnings and errors, and show no progress")
 	flags.Var(&a.logFormat, "log-format", "the form of the log: text or json")
 	root.AddCommand(a.up(), a.plan(), a.status(), a.history(), a.baseline(), a.backUp(), a.restore(), a.dump(), a.verify(), a.create(), a.version())
@@ -288,7 +288,12 @@ func (a *app) withRunner(cmd *cobra.Command, mustExist bool, do func(ctx context
 	if err != nil {
 		return err
 	}
-	return do(ctx, r, st)
+	err = do(ctx, r, st)
+	if e, ok := errors.AsType[*store.Error](err); ok && e.Key != nil {
+		// Only who asks for it gets to see a key, which can be secret.
+		log.DebugContext(ctx, "the key in question", "key", string(e.Key))
+	}
+	return err
 }
 
 // bar returns the bar of a command that migrates, nil if it is to have none.
