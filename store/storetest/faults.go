@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"iter"
+	"slices"
 	"sync"
 
 	"github.com/kvmigrate/kvmigrate/store"
@@ -54,8 +55,9 @@ type Faulty struct {
 	fault Fault
 	at    int
 
-	mu   sync.Mutex
-	seen int
+	mu      sync.Mutex
+	seen    int
+	commits []int
 }
 
 // Fail returns st with fault at its operation number at; 0 fails none. Close
@@ -74,17 +76,28 @@ func (f *Faulty) Operations() int {
 	return f.seen
 }
 
+// Commits returns the numbers of the operations that were commits: those at which
+// StopAfterCommit is not the same as Stop.
+func (f *Faulty) Commits() []int {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return slices.Clone(f.commits)
+}
+
 // operation counts one and returns its error, if it is to have one.
 func (f *Faulty) operation() error {
-	_, err := f.count()
+	_, err := f.count(false)
 	return err
 }
 
 // count counts one operation. chosen says that it is the one that fails first.
-func (f *Faulty) count() (chosen bool, err error) {
+func (f *Faulty) count(commit bool) (chosen bool, err error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.seen++
+	if commit {
+		f.commits = append(f.commits, f.seen)
+	}
 	chosen = f.seen == f.at
 	if chosen || f.at > 0 && f.seen > f.at && f.fault != Error {
 		err = ErrFault
@@ -114,7 +127,7 @@ func (f *Faulty) Update(ctx context.Context, fn func(store.Txn) error) error {
 		if t.poison != nil {
 			return t.poison
 		}
-		chosen, err := f.count()
+		chosen, err := f.count(true)
 		if chosen && f.fault == StopAfterCommit {
 			after = err
 			return nil
