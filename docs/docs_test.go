@@ -114,8 +114,8 @@ func TestWritingMigrations(t *testing.T) {
 			t.Errorf("%s\nsays\n%s", text, out)
 		}
 	}
-	if files != 4 || commands != 4 {
-		t.Errorf("%d files and %d blocks of commands, want 4 and 4", files, commands)
+	if files != 4 || commands != 5 {
+		t.Errorf("%d files and %d blocks of commands, want 4 and 5", files, commands)
 	}
 	golden := filepath.Join(dir, "migrations", "testdata", "golden", "v0001_count_words")
 	for name, want := range map[string]string{

@@ -7,8 +7,11 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
+
+	"github.com/hashicorp/go-multierror"
 
 	"github.com/kvmigrate/kvmigrate/migrate"
 	"github.com/kvmigrate/kvmigrate/store"
@@ -18,47 +21,117 @@ import (
 // Golden climbs the ladder one version at a time. Before each migration the store
 // gets the entries of its fixture.txt, and afterwards all that it holds must be
 // what after.txt says. A fixture bad_NAME.txt, tried on a copy, must make the
-// migration fail with the error in bad_NAME.error, and leave the store at the
-// version before. A migration that does not run fails, and so does a folder that
-// belongs to none.
+// migration fail with the error in bad_NAME.error, as the migration returned it,
+// and leave the store at the version before.
+//
+// A migration that does not run fails, and so does one that changes nothing, unless
+// a file unchanged.txt says why. A folder that belongs to no migration fails as well.
 func Golden(t *testing.T, s Suite) {
 	t.Helper()
-	if err := s.strangers(); err != nil {
-		t.Error(err)
-	}
-	err := withStore(t.Context(), func(st store.Store) error {
-		for _, m := range s.registry().Migrations() {
-			if err := s.climb(t.Context(), st, m); err != nil {
-				return err // the next would start from nowhere
-			}
+	if faults := s.climb(t.Context()); faults != nil {
+		for _, err := range faults.Errors {
+			t.Error(err)
 		}
-		return nil
-	})
-	if err != nil {
-		t.Error(err)
 	}
 }
 
-// climb takes st through m and compares what it then holds.
-func (s Suite) climb(ctx context.Context, st store.Store, m migrate.Migration) error {
+// climb takes a store through all migrations and returns every fault, nil if there
+// is none.
+func (s Suite) climb(ctx context.Context) (faults *multierror.Error) {
+	report := func(err error) {
+		if err != nil {
+			faults = multierror.Append(faults, err)
+		}
+	}
+	report(s.strangers())
+	recorded := s.recorded()
+	report(withStore(ctx, func(st store.Store) error {
+		for _, m := range s.registry().Migrations() {
+			before, err := s.prepare(ctx, st, m)
+			if err != nil {
+				return err
+			}
+			report(s.badFixtures(ctx, before, m))
+			if err := s.run(ctx, st, m); err != nil {
+				return err // the next would start from nowhere
+			}
+			after, err := entries(ctx, st)
+			if err != nil {
+				return err
+			}
+			report(s.changes(m, before, after))
+			report(s.compareAfter(m, s.text(after), recorded))
+		}
+		return nil
+	}))
+	return faults
+}
+
+// prepare gives st the fixture of m and returns what it then holds.
+func (s Suite) prepare(ctx context.Context, st store.Store, m migrate.Migration) ([]store.Entry, error) {
 	if err := s.fixture(ctx, st, m); err != nil {
-		return err
+		return nil, err
 	}
-	if err := s.badFixtures(ctx, st, m); err != nil {
-		return err
-	}
+	return entries(ctx, st)
+}
+
+func (s Suite) run(ctx context.Context, st store.Store, m migrate.Migration) error {
 	report, err := s.upTo(ctx, st, m.Version)
 	if err != nil {
-		return fmt.Errorf("%s: %w", m.ID(), err)
+		return fmt.Errorf("%s.go: %w", m.ID(), err)
 	}
 	if len(report.Applied) != 1 {
-		return fmt.Errorf("%s did not run: %d migrations were applied", m.ID(), len(report.Applied))
+		return fmt.Errorf("%s.go did not run: %d migrations were applied", m.ID(), len(report.Applied))
 	}
-	got, err := s.contents(ctx, st)
-	if err != nil {
+	return nil
+}
+
+// changes finds a migration that changes nothing, and one that does although it is
+// said not to.
+func (s Suite) changes(m migrate.Migration, before, after []store.Entry) error {
+	path := s.golden(m, "unchanged.txt")
+	reason, err := os.ReadFile(path)
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return err
 	}
-	return s.compare(s.golden(m, "after.txt"), got)
+	unchanged := slices.EqualFunc(s.withoutRecords(before), s.withoutRecords(after), same)
+	switch {
+	case err == nil && strings.TrimSpace(string(reason)) == "":
+		return fmt.Errorf("%s is empty: let it say why %s changes nothing", path, m.ID())
+	case err == nil && !unchanged:
+		return fmt.Errorf("%s is there, but %s changes entries: delete the file", path, m.ID())
+	case err != nil && unchanged:
+		return fmt.Errorf("%s.go changes nothing but the version: give %s entries for it to change; if it is right to change none, say why in %s",
+			m.ID(), s.golden(m, "fixture.txt"), path)
+	}
+	return nil
+}
+
+// withoutRecords returns all but what the runner keeps of the schema.
+func (s Suite) withoutRecords(all []store.Entry) []store.Entry {
+	return slices.DeleteFunc(slices.Clone(all), func(e store.Entry) bool {
+		return strings.HasPrefix(string(e.Key), s.recordPrefix())
+	})
+}
+
+// recorded returns the last version that has an after.txt.
+func (s Suite) recorded() uint32 {
+	for _, m := range slices.Backward(s.registry().Migrations()) {
+		if _, err := os.Stat(s.golden(m, "after.txt")); err == nil {
+			return m.Version
+		}
+	}
+	return 0
+}
+
+// compareAfter compares got with m's after.txt. recorded is the last version that
+// had one before.
+func (s Suite) compareAfter(m migrate.Migration, got string, recorded uint32) error {
+	path := s.golden(m, "after.txt")
+	if _, err := os.Stat(path); errors.Is(err, fs.ErrNotExist) && m.Version < recorded && !update.remakes(m.Version) {
+		return fmt.Errorf("%s is gone: restore it from version control; if it never was there, go test -update=%d writes it", path, m.Version)
+	}
+	return compare(path, got, m.Version)
 }
 
 // fixture adds the entries of m's fixture to st, if there is one.
@@ -86,63 +159,84 @@ func read(path string) ([]store.Entry, error) {
 	return entries, nil
 }
 
-// badFixtures tries each of m's bad fixtures on a copy of st.
-func (s Suite) badFixtures(ctx context.Context, st store.Store, m migrate.Migration) error {
+// badFixtures tries each of m's bad fixtures on a store that holds before.
+func (s Suite) badFixtures(ctx context.Context, before []store.Entry, m migrate.Migration) error {
 	paths, err := filepath.Glob(s.golden(m, "bad_*.txt"))
 	if err != nil {
 		return err
 	}
+	var faults *multierror.Error
 	for _, path := range paths {
-		bad, err := read(path)
-		if err != nil {
-			return err
-		}
-		before, err := entries(ctx, st)
-		if err != nil {
-			return err
-		}
-		err = withStore(ctx, func(st store.Store) error {
-			if err := load(ctx, st, append(before, bad...)); err != nil {
-				return err
-			}
-			report, err := s.upTo(ctx, st, m.Version)
-			if err == nil {
-				return fmt.Errorf("%s: %s succeeded on it, want an error", path, m.ID())
-			}
-			if report.To != m.Version-1 {
-				return fmt.Errorf("%s: %s failed and left the store at v%d", path, m.ID(), report.To)
-			}
-			return s.compare(strings.TrimSuffix(path, ".txt")+".error", err.Error()+"\n")
-		})
-		if err != nil {
-			return err
+		if err := s.badFixture(ctx, before, m, path); err != nil {
+			faults = multierror.Append(faults, err)
 		}
 	}
-	return nil
+	return faults.ErrorOrNil()
 }
 
-// compare holds got against the golden file at path, or makes it that.
-func (s Suite) compare(path, got string) error {
-	if *update {
-		if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
-			return err
-		}
-		return os.WriteFile(path, []byte(got), 0o644)
-	}
-	want, err := os.ReadFile(path)
-	if errors.Is(err, fs.ErrNotExist) {
-		return fmt.Errorf("%w: go test -update writes it; review what it says", err)
-	}
+func (s Suite) badFixture(ctx context.Context, before []store.Entry, m migrate.Migration, path string) error {
+	bad, err := read(path)
 	if err != nil {
 		return err
 	}
-	if string(want) != got {
-		return fmt.Errorf("%s (-want +got):\n%s\ngo test -update accepts it", path, difference(string(want), got))
+	return withStore(ctx, func(st store.Store) error {
+		if err := load(ctx, st, slices.Concat(before, bad)); err != nil {
+			return err
+		}
+		report, err := s.upTo(ctx, st, m.Version)
+		if err == nil {
+			return fmt.Errorf("%s: %s succeeded on it, want an error: mend the migration, or move the entries to fixture.txt", path, m.ID())
+		}
+		if report.To != m.Version-1 {
+			return fmt.Errorf("%s: %s failed and left the store at v%d", path, m.ID(), report.To)
+		}
+		return compare(strings.TrimSuffix(path, ".txt")+".error", cause(err).Error()+"\n", m.Version)
+	})
+}
+
+// cause returns what the migration returned of the error of a run: the words of
+// this module around it may change.
+func cause(err error) error {
+	for {
+		switch e := err.(type) { //nolint:errorlint // only the outer layers go
+		case *migrate.MigrationError:
+			err = e.Err
+		case *store.Error:
+			err = e.Err
+		default:
+			return err
+		}
+	}
+}
+
+// compare holds got, which is of version, against the golden file at path, or makes
+// it that if -update says so.
+func compare(path, got string, version uint32) error {
+	want, err := os.ReadFile(path)
+	missing := errors.Is(err, fs.ErrNotExist)
+	switch {
+	case missing && update.on, err == nil && update.remakes(version):
+		return write(path, got)
+	case missing:
+		return fmt.Errorf("%s is missing: go test -update writes it; review what it says", path)
+	case err != nil:
+		return err
+	case string(want) != got:
+		return fmt.Errorf("%s (-want +got):\n%s\nIf v%d was never released, go test -update=%d accepts it; otherwise undo what changed it",
+			path, lineDifference(string(want), got), version, version)
 	}
 	return nil
 }
 
-// strangers finds folders of the golden files whose migration is gone or renamed.
+func write(path, text string) error {
+	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
+		return err
+	}
+	return os.WriteFile(path, []byte(text), 0o644)
+}
+
+// strangers finds folders of the golden files whose migration is gone or renamed,
+// and files that no test looks at.
 func (s Suite) strangers() error {
 	known := map[string]bool{}
 	for _, m := range s.registry().Migrations() {
@@ -159,7 +253,7 @@ func (s Suite) strangers() error {
 		}
 		folder := filepath.Join(dir, f.Name())
 		if !known[f.Name()] {
-			return fmt.Errorf("%s belongs to no migration", folder)
+			return fmt.Errorf("%s belongs to no migration: rename or delete it", folder)
 		}
 		files, err := os.ReadDir(folder)
 		if err != nil {
@@ -178,7 +272,7 @@ func (s Suite) strangers() error {
 func strangeFile(folder, name string) error {
 	bad := strings.HasPrefix(name, "bad_")
 	switch {
-	case name == "fixture.txt", name == "after.txt", bad && strings.HasSuffix(name, ".txt"):
+	case name == "fixture.txt", name == "after.txt", name == "unchanged.txt", bad && strings.HasSuffix(name, ".txt"):
 		return nil
 	case bad && strings.HasSuffix(name, ".error"):
 		fixture := strings.TrimSuffix(name, ".error") + ".txt"
@@ -187,5 +281,5 @@ func strangeFile(folder, name string) error {
 		}
 		return nil
 	}
-	return fmt.Errorf("%s is no file of a migration: want fixture.txt, after.txt, bad_NAME.txt or bad_NAME.error", filepath.Join(folder, name))
+	return fmt.Errorf("%s is no file of a migration: want fixture.txt, after.txt, unchanged.txt, bad_NAME.txt or bad_NAME.error", filepath.Join(folder, name))
 }

@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"testing"
 
+	"github.com/kvmigrate/kvmigrate/migrate"
 	"github.com/kvmigrate/kvmigrate/store"
 	"github.com/kvmigrate/kvmigrate/store/badgerstore"
 )
@@ -17,17 +18,15 @@ import (
 // by version, and wants the same of both: empty stores, stores with the fixtures
 // of all versions up to where they start, and the old stores on the disk, of
 // which it migrates copies. What an old store holds at the newest version must be
-// what the file vNNNN.after.txt beside it says. An old store whose version is not
-// in its name fails, and so does a migration without one, unless no old store is
-// there at all.
+// what the file vNNNN.after.txt beside it says. A version without an old store
+// fails, and so does an old store whose version is not in its name.
 func Ladder(t *testing.T, s Suite) {
 	t.Helper()
-	if *update {
+	if update.on {
 		if err := s.makeStores(t.Context()); err != nil {
 			t.Fatal(err)
 		}
 	}
-	s = s.raw()
 	for start := range s.registry().Latest() + 1 {
 		t.Run(fmt.Sprintf("from v%d", start), func(t *testing.T) {
 			for name, fixtures := range map[string]bool{"empty": false, "with fixtures": true} {
@@ -39,11 +38,14 @@ func Ladder(t *testing.T, s Suite) {
 					t.Errorf("%s: %v", name, err)
 				}
 			}
+			if start == 0 {
+				return
+			}
 			before, err := s.oldStore(t, start)
-			if err == nil && before != nil {
+			if err == nil {
 				err = s.climbBothWays(t.Context(), before, start)
 			}
-			if err == nil && before != nil {
+			if err == nil {
 				err = s.upgraded(t.Context(), before, start)
 			}
 			if err != nil {
@@ -57,20 +59,41 @@ func Ladder(t *testing.T, s Suite) {
 // they are wanted.
 func (s Suite) at(ctx context.Context, version uint32, fixtures bool) (all []store.Entry, err error) {
 	err = withStore(ctx, func(st store.Store) error {
-		for _, m := range s.registry().Migrations()[:version] {
-			if fixtures {
-				if err := s.fixture(ctx, st, m); err != nil {
-					return err
-				}
-			}
-			if _, err := s.upTo(ctx, st, m.Version); err != nil {
-				return err
-			}
+		if err := s.reach(ctx, st, version, fixtures); err != nil {
+			return err
 		}
 		all, err = entries(ctx, st)
 		return err
 	})
 	return all, err
+}
+
+// before returns what a store holds before m, with all fixtures.
+func (s Suite) before(ctx context.Context, m migrate.Migration) (all []store.Entry, err error) {
+	err = withStore(ctx, func(st store.Store) error {
+		if err := s.reach(ctx, st, m.Version-1, true); err != nil {
+			return err
+		}
+		all, err = s.prepare(ctx, st, m)
+		return err
+	})
+	return all, err
+}
+
+// reach takes st, which is empty, to version, and gives it the fixtures on the way
+// if they are wanted.
+func (s Suite) reach(ctx context.Context, st store.Store, version uint32, fixtures bool) error {
+	for _, m := range s.registry().Migrations()[:version] {
+		if fixtures {
+			if err := s.fixture(ctx, st, m); err != nil {
+				return err
+			}
+		}
+		if _, err := s.upTo(ctx, st, m.Version); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // climbBothWays takes what a store at version start holds to each later version
@@ -84,61 +107,100 @@ func (s Suite) climbBothWays(ctx context.Context, before []store.Entry, start ui
 			if _, err := s.upTo(ctx, slow, target); err != nil {
 				return fmt.Errorf("v%d to v%d, version by version: %w", start, target, err)
 			}
-			want, err := s.contents(ctx, slow)
+			want, err := entries(ctx, slow)
 			if err != nil {
 				return err
 			}
-			err = withStore(ctx, func(fast store.Store) error {
-				if err := load(ctx, fast, before); err != nil {
-					return err
-				}
-				if _, err := s.upTo(ctx, fast, target); err != nil {
-					return err
-				}
-				got, err := s.contents(ctx, fast)
-				if err == nil && got != want {
-					err = fmt.Errorf("the store differs from one that climbed version by version (-slow +fast):\n%s", difference(want, got))
-				}
-				return err
-			})
+			got, err := s.upgrade(ctx, before, target)
 			if err != nil {
 				return fmt.Errorf("v%d to v%d at once: %w", start, target, err)
+			}
+			if d := difference(want, got); d != "" {
+				return fmt.Errorf("v%d to v%d at once: the store differs from one that climbed version by version (-slow +fast):\n%s\n%s", start, target, d, pure)
 			}
 		}
 		return nil
 	})
 }
 
-// upgraded compares what an old store, which held before, holds at the newest
-// version with its golden file.
-func (s Suite) upgraded(ctx context.Context, before []store.Entry, start uint32) error {
-	return withStore(ctx, func(st store.Store) error {
+// upgrade returns what a store that holds before holds at version.
+func (s Suite) upgrade(ctx context.Context, before []store.Entry, version uint32) (after []store.Entry, err error) {
+	err = withStore(ctx, func(st store.Store) error {
 		if err := load(ctx, st, before); err != nil {
 			return err
 		}
-		if _, err := s.upTo(ctx, st, s.registry().Latest()); err != nil {
+		if _, err := s.upTo(ctx, st, version); err != nil {
 			return err
 		}
-		got, err := s.contents(ctx, st)
+		after, err = entries(ctx, st)
+		return err
+	})
+	return after, err
+}
+
+// upgraded compares what an old store, which held before, holds at the newest
+// version with its golden file. If the file is older, it must hold at its version
+// before -update takes it to the newest.
+func (s Suite) upgraded(ctx context.Context, before []store.Entry, start uint32) error {
+	path := s.storeDir(start) + ".after.txt"
+	latest := s.registry().Latest()
+	written, err := writtenAt(path, latest)
+	if err != nil {
+		return err
+	}
+	for _, version := range []uint32{written, latest} {
+		after, err := s.upgrade(ctx, before, version)
 		if err != nil {
 			return err
 		}
-		return s.compare(s.storeDir(start)+".after.txt", got)
-	})
+		text := fmt.Sprintf(afterHeader, start, version) + s.text(after)
+		switch {
+		case version == written:
+			err = compare(path, text, version)
+		case update.on:
+			err = write(path, text)
+		default:
+			err = fmt.Errorf("%s tells of v%d: go test -update takes it to v%d; review the difference", path, written, version)
+		}
+		if err != nil || version == latest {
+			return err
+		}
+	}
+	return nil
+}
+
+// afterHeader begins the golden file of an old store.
+const afterHeader = "# The old store of v%d at v%d\n"
+
+// writtenAt returns the version that the golden file of an old store tells of, the
+// latest if it is not there or is to be made anew.
+func writtenAt(path string, latest uint32) (version uint32, err error) {
+	text, err := os.ReadFile(path)
+	if errors.Is(err, fs.ErrNotExist) || update.all {
+		return latest, nil
+	}
+	if err != nil {
+		return 0, err
+	}
+	var start uint32
+	if _, err := fmt.Sscanf(string(text), afterHeader, &start, &version); err != nil || version == 0 || version > latest {
+		return 0, fmt.Errorf("%s does not begin with a version up to v%d: restore it from version control, or review what go test -update=all makes of it", path, latest)
+	}
+	return version, nil
 }
 
 func (s Suite) storeDir(version uint32) string {
 	return filepath.Join(s.stores(), fmt.Sprintf("v%04d", version))
 }
 
-// oldStore returns what the old store of version holds, nil if there are none. It
-// opens a copy, because opening changes files.
+// oldStore returns what the old store of version holds. It opens a copy, because
+// opening changes files. The error matches fs.ErrNotExist if there is no such store.
 func (s Suite) oldStore(t *testing.T, version uint32) (all []store.Entry, err error) {
-	if _, err := os.Stat(s.stores()); version == 0 || errors.Is(err, fs.ErrNotExist) {
-		return nil, nil
-	}
-	if _, err := os.Stat(s.storeDir(version)); err != nil {
-		return nil, fmt.Errorf("%w: if it was there, restore it; if the version is new, go test -update makes it", err)
+	if _, err := os.Stat(s.storeDir(version)); errors.Is(err, fs.ErrNotExist) {
+		if version <= s.newestStore() {
+			return nil, fmt.Errorf("%w: restore it from version control; what today's code would make proves nothing", err)
+		}
+		return nil, fmt.Errorf("%w: go test -update makes it; commit it", err)
 	}
 	dir := t.TempDir()
 	if err := os.CopyFS(dir, os.DirFS(s.storeDir(version))); err != nil {
@@ -150,12 +212,25 @@ func (s Suite) oldStore(t *testing.T, version uint32) (all []store.Entry, err er
 			return err
 		}
 		if len(report.Applied) > 0 {
-			return fmt.Errorf("%s is at v%d", s.storeDir(version), report.From)
+			return fmt.Errorf("%s is at v%d: name it v%04d", s.storeDir(version), report.From, report.From)
 		}
 		all, err = entries(t.Context(), st)
 		return err
 	})
 	return all, err
+}
+
+// newestStore returns the last version that has an old store, or the golden file of
+// one; 0 if none has.
+func (s Suite) newestStore() uint32 {
+	for version := s.registry().Latest(); version > 0; version-- {
+		for _, end := range []string{"", ".after.txt"} {
+			if _, err := os.Stat(s.storeDir(version) + end); err == nil {
+				return version
+			}
+		}
+	}
+	return 0
 }
 
 var small = badgerstore.Options{Configure: badgerstore.Small}
@@ -169,33 +244,51 @@ func withStoreIn(ctx context.Context, dir string, o badgerstore.Options, do func
 	return do(st)
 }
 
-// makeStores makes the old stores that are missing, with the fixtures of the
-// versions up to them and of the next one, which are what their programs wrote.
+// makeStores makes the old stores of new versions: later than all that have one. It
+// makes the one of the newest version anew if -update names that version.
 func (s Suite) makeStores(ctx context.Context) error {
 	ladder := s.registry().Migrations()
+	newest := s.newestStore()
 	for i, m := range ladder {
-		dir := s.storeDir(m.Version)
-		if _, err := os.Stat(dir); !errors.Is(err, fs.ErrNotExist) {
-			continue
+		last := i == len(ladder)-1
+		if m.Version <= newest && !(last && update.version == m.Version) {
+			continue // there, or lost
 		}
-		before, err := s.at(ctx, m.Version, true)
+		// Programs of the version wrote the fixture of the next one.
+		var left []store.Entry
+		var err error
+		if last {
+			left, err = s.at(ctx, m.Version, true)
+		} else {
+			left, err = s.before(ctx, ladder[i+1])
+		}
 		if err != nil {
 			return err
 		}
-		if i+1 < len(ladder) {
-			wrote, err := read(s.golden(ladder[i+1], "fixture.txt"))
-			if err != nil && !errors.Is(err, fs.ErrNotExist) {
-				return err
-			}
-			before = append(before, wrote...)
-		}
-		if err := withStoreIn(ctx, dir, small, func(st store.Store) error { return load(ctx, st, before) }); err != nil {
-			return err
-		}
-		// A megabyte of zeros, which Badger makes again.
-		if err := os.Remove(filepath.Join(dir, "DISCARD")); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		if err := makeStore(ctx, s.storeDir(m.Version), left); err != nil {
 			return err
 		}
 	}
 	return nil
+}
+
+// makeStore makes a store of entries in dir, in place of what is there.
+func makeStore(ctx context.Context, dir string, entries []store.Entry) (err error) {
+	if err := os.RemoveAll(dir); err != nil {
+		return err
+	}
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, os.RemoveAll(dir))
+		}
+	}()
+	if err := withStoreIn(ctx, dir, small, func(st store.Store) error { return load(ctx, st, entries) }); err != nil {
+		return err
+	}
+	// A megabyte of zeros, which Badger makes again.
+	err = os.Remove(filepath.Join(dir, "DISCARD"))
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	return err
 }

@@ -2,6 +2,7 @@ package migratetest
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"runtime"
 	"testing"
@@ -34,6 +35,9 @@ func Memory(t *testing.T, s Suite, version uint32, n int, row func(i int) store.
 
 // memory returns by how much the live heap grew.
 func (s Suite) memory(ctx context.Context, dir string, version uint32, n int, row func(i int) store.Entry) (growth uint64, err error) {
+	if version == 0 {
+		return 0, errors.New("no migration makes v0: versions start at 1")
+	}
 	err = withStoreIn(ctx, dir, badgerstore.Options{Configure: badgerstore.Uncompacted}, func(st store.Store) error {
 		if _, err := s.upTo(ctx, st, version-1); err != nil {
 			return err

@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"runtime"
@@ -21,12 +22,7 @@ func suite(t *testing.T, files map[string]string, ms ...migrate.Migration) Suite
 	dir := t.TempDir()
 	for name, text := range files {
 		path := filepath.Join(dir, "golden", name)
-		if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
-			t.Fatal(err)
-		}
-		if err := os.WriteFile(path, []byte(text), 0o644); err != nil {
-			t.Fatal(err)
-		}
+		writeFile(t, path, text)
 	}
 	return Suite{
 		Registry: migrate.NewRegistry(ms...), Schema: "app",
@@ -50,27 +46,35 @@ var good = []migrate.Migration{
 // golden is Golden without a testing.T.
 func golden(t *testing.T, s Suite) error {
 	t.Helper()
-	if err := s.strangers(); err != nil {
-		return err
-	}
-	return withStore(t.Context(), func(st store.Store) error {
-		for _, m := range s.registry().Migrations() {
-			if err := s.climb(t.Context(), st, m); err != nil {
-				return err
-			}
-		}
-		return nil
-	})
+	return s.climb(t.Context()).ErrorOrNil()
 }
 
-// updating runs fn with the flag -update.
-func updating(t *testing.T, fn func() error) {
+// updating runs fn with the flag -update=how.
+func updating(t *testing.T, how string, fn func() error) {
 	t.Helper()
-	*update = true
-	defer func() { *update = false }()
+	if err := update.Set(how); err != nil {
+		t.Fatal(err)
+	}
+	defer func() { update = updates{} }()
 	if err := fn(); err != nil {
 		t.Fatal(err)
 	}
+}
+
+func writeFile(t *testing.T, path, text string) {
+	t.Helper()
+	if err := write(path, text); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func readFile(t *testing.T, path string) string {
+	t.Helper()
+	text, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(text)
 }
 
 // wantText fails the test unless err says all of texts, or is nil if there are none.
@@ -90,21 +94,18 @@ func TestGolden(t *testing.T) {
 	fixture := map[string]string{"v0002_plus/fixture.txt": `"app/b" "two" expires=4102444800 meta=0x07` + "\n"}
 	s := suite(t, fixture, good...)
 	wantText(t, golden(t, s), "after.txt", "go test -update writes it")
-	updating(t, func() error { return golden(t, s) })
+	updating(t, "true", func() error { return golden(t, s) })
 	wantText(t, golden(t, s))
 
-	after, err := os.ReadFile(s.golden(good[1], "after.txt"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	if want := `"app/b" hex:6374776f2b expires=4102444800 meta=0x07`; !strings.Contains(string(after), want) {
+	after := readFile(t, s.golden(good[1], "after.txt"))
+	if want := `"app/b" hex:6374776f2b expires=4102444800 meta=0x07`; !strings.Contains(after, want) {
 		t.Errorf("after.txt has no line %s:\n%s", want, after)
 	}
 
 	// Another result is shown by its lines.
 	changed := s
 	changed.Registry = migrate.NewRegistry(good[0], migrate.Migration{Version: 2, Name: "plus", Up: set("app/c", "3")})
-	wantText(t, golden(t, changed), `+ "app/c"`, `- "app/b" hex:6374776f2b`, "-update accepts it")
+	wantText(t, golden(t, changed), `+ "app/c"`, `- "app/b" hex:6374776f2b`, "go test -update=2 accepts it")
 
 	// Files that no test looks at are found.
 	stray := suite(t, map[string]string{"v0002_plus/bad-row.txt": ""}, good...)
@@ -127,10 +128,11 @@ func TestBadFixtures(t *testing.T) {
 	})}
 	bad := map[string]string{"v0002_picky/bad_row.txt": `"app/x" hex:626164` + "\n"}
 	s := suite(t, bad, good[0], picky)
-	updating(t, func() error { return golden(t, s) })
+	updating(t, "true", func() error { return golden(t, s) })
 	wantText(t, golden(t, s))
-	if text, err := os.ReadFile(s.golden(picky, "bad_row.error")); err != nil || !strings.Contains(string(text), "a bad row") {
-		t.Errorf("bad_row.error = %s, %v", text, err)
+	// What is said around the migration's own words is not for its author to keep.
+	if text := readFile(t, s.golden(picky, "bad_row.error")); text != "a bad row\n" {
+		t.Errorf("bad_row.error = %q, want the error that the migration returned", text)
 	}
 	lax := s
 	lax.Registry = migrate.NewRegistry(good[0], migrate.Migration{Version: 2, Name: "picky", Up: good[1].Up})
@@ -145,12 +147,9 @@ func TestValue(t *testing.T) {
 		}
 		return ""
 	}
-	updating(t, func() error { return golden(t, s) })
-	after, err := os.ReadFile(s.golden(good[1], "after.txt"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	if want := "\"app/a\" text:1+\n"; !strings.HasPrefix(string(after), want) {
+	updating(t, "true", func() error { return golden(t, s) })
+	after := readFile(t, s.golden(good[1], "after.txt"))
+	if want := "\"app/a\" text:1+\n"; !strings.HasPrefix(after, want) {
 		t.Errorf("after.txt = %s, want it to begin with %s", after, want)
 	}
 }
@@ -172,41 +171,249 @@ func TestLadderFindsState(t *testing.T) {
 
 func TestOldStores(t *testing.T) {
 	s := suite(t, map[string]string{"v0002_plus/fixture.txt": `"app/b" hex:32` + "\n"}, good...)
-	if all, err := s.oldStore(t, 1); all != nil || err != nil {
-		t.Errorf("without a folder of stores: %v, %v; want nothing", all, err)
+	missing := func(version uint32, texts ...string) {
+		t.Helper()
+		_, err := s.oldStore(t, version)
+		wantText(t, err, texts...)
+		if !errors.Is(err, fs.ErrNotExist) {
+			t.Errorf("error = %v, want one that matches fs.ErrNotExist", err)
+		}
 	}
-	updating(t, func() error { return s.makeStores(t.Context()) })
+	make := func() error { return s.makeStores(t.Context()) }
+	missing(1, "v0001", "go test -update makes it")
+
+	updating(t, "true", make)
 	all, err := s.oldStore(t, 1)
 	if err != nil || len(all) != 4 { // two rows, the version and its record
 		t.Fatalf("old store of v1 holds %v, %v; want 4 entries", all, err)
 	}
 	wantText(t, s.climbBothWays(t.Context(), all, 1))
 
-	// A store that is there is never touched; one that is missing is named.
-	manifest := filepath.Join(s.storeDir(1), "MANIFEST")
-	before, err := os.ReadFile(manifest)
-	if err != nil {
+	// A store that is there is never touched, and one that is gone not made again.
+	manifest := filepath.Join(s.storeDir(2), "MANIFEST")
+	before := readFile(t, manifest)
+	if err := os.RemoveAll(s.storeDir(1)); err != nil {
 		t.Fatal(err)
 	}
-	if err := os.RemoveAll(s.storeDir(2)); err != nil {
-		t.Fatal(err)
-	}
-	_, err = s.oldStore(t, 2)
-	wantText(t, err, "v0002", "if it was there, restore it")
-	updating(t, func() error { return s.makeStores(t.Context()) })
-	if after, err := os.ReadFile(manifest); err != nil || string(after) != string(before) {
-		t.Errorf("the old store of v1 changed: %v", err)
+	for _, how := range []string{"true", "all", "1"} {
+		updating(t, how, make)
+		missing(1, "v0001", "restore it from version control")
+		if after := readFile(t, manifest); after != before {
+			t.Errorf("-update=%s changed the old store of v2", how)
+		}
 	}
 
 	// A store of another version than its name says is found.
-	if err := os.RemoveAll(s.storeDir(2)); err != nil {
+	if err := os.Rename(s.storeDir(2), s.storeDir(1)); err != nil {
 		t.Fatal(err)
 	}
-	if err := os.Rename(s.storeDir(1), s.storeDir(2)); err != nil {
+	_, err = s.oldStore(t, 1)
+	wantText(t, err, "v2") // a store that is newer than its name
+
+	// The newest is gone, and only its golden file tells of it.
+	writeFile(t, s.storeDir(2)+".after.txt", "")
+	updating(t, "true", make)
+	missing(2, "v0002", "restore it from version control")
+	updating(t, "2", make)
+	if _, err := s.oldStore(t, 2); err != nil {
+		t.Errorf("after -update=2: %v", err)
+	}
+}
+
+// TestOldStoreGolden: the golden file of an old store follows to a new version, and
+// only from where it still holds.
+func TestOldStoreGolden(t *testing.T) {
+	s := suite(t, nil, good[0])
+	before, err := s.at(t.Context(), 1, true)
+	if err != nil {
 		t.Fatal(err)
 	}
-	_, err = s.oldStore(t, 2)
-	wantText(t, err, "v0002 is at v1")
+	upgraded := func() error { return s.upgraded(t.Context(), before, 1) }
+	path := s.storeDir(1) + ".after.txt"
+	wantText(t, upgraded(), "v0001.after.txt", "go test -update writes it")
+	updating(t, "true", upgraded)
+	wantText(t, upgraded())
+
+	s.Registry = migrate.NewRegistry(good...)
+	wantText(t, upgraded(), "v0001.after.txt tells of v1", "go test -update takes it to v2")
+	at1 := readFile(t, path)
+	writeFile(t, path, strings.Replace(at1, " -18\n", " -17\n", 1))
+	if err := update.Set("true"); err != nil {
+		t.Fatal(err)
+	}
+	err = upgraded()
+	update = updates{}
+	wantText(t, err, `- "app/a" -17`, "go test -update=1 accepts it")
+
+	writeFile(t, path, at1)
+	updating(t, "true", upgraded)
+	if text := readFile(t, path); !strings.HasPrefix(text, "# The old store of v1 at v2\n\"app/a\" hex:312b\n") {
+		t.Errorf("after -update it says:\n%s", text)
+	}
+	wantText(t, upgraded())
+
+	writeFile(t, path, "")
+	wantText(t, upgraded(), "does not begin with a version", "-update=all")
+	updating(t, "all", upgraded)
+	wantText(t, upgraded())
+}
+
+// TestReleased: -update makes the files of new versions, and what is there only if
+// it is told the version.
+func TestReleased(t *testing.T) {
+	s := suite(t, nil, good...)
+	updating(t, "true", func() error { return golden(t, s) })
+	edited := s
+	edited.Registry = migrate.NewRegistry(
+		migrate.Migration{Version: 1, Name: "one", Up: set("app/a", "2")},
+		migrate.Migration{Version: 2, Name: "plus", Up: migrate.Rewrite([]byte("app/"), func(v []byte) ([]byte, error) { return append(v, '-'), nil })},
+	)
+	path1, path2 := s.golden(good[0], "after.txt"), s.golden(good[1], "after.txt")
+	before1, before2 := readFile(t, path1), readFile(t, path2)
+
+	// All that differ are reported, and none is changed.
+	if err := update.Set("true"); err != nil {
+		t.Fatal(err)
+	}
+	err := golden(t, edited)
+	update = updates{}
+	wantText(t, err, path1, "If v1 was never released, go test -update=1 accepts it", path2, "-update=2")
+	if readFile(t, path1) != before1 || readFile(t, path2) != before2 {
+		t.Error("-update changed golden files that were there")
+	}
+
+	// Named, one changes alone.
+	if err := update.Set("2"); err != nil {
+		t.Fatal(err)
+	}
+	err = golden(t, edited)
+	update = updates{}
+	wantText(t, err, path1)
+	if readFile(t, path1) != before1 || readFile(t, path2) == before2 {
+		t.Error("want -update=2 to change the file of v2 alone")
+	}
+	updating(t, "all", func() error { return golden(t, edited) })
+	wantText(t, golden(t, edited))
+
+	// What is lost is not made up for.
+	if err := os.Remove(path1); err != nil {
+		t.Fatal(err)
+	}
+	if err := update.Set("true"); err != nil {
+		t.Fatal(err)
+	}
+	err = golden(t, edited)
+	update = updates{}
+	wantText(t, err, path1, "restore it from version control")
+}
+
+func TestUpdateFlag(t *testing.T) {
+	for text, want := range map[string]updates{
+		"true": {on: true}, "false": {}, "all": {on: true, all: true}, "12": {on: true, version: 12},
+	} {
+		var u updates
+		if err := u.Set(text); err != nil || u != want || u.String() != text {
+			t.Errorf("Set(%q) = %v and %+v, %s; want %+v", text, err, u, u.String(), want)
+		}
+	}
+	for _, text := range []string{"", "0", "-1", "x", "4294967296"} {
+		if err := new(updates).Set(text); err == nil {
+			t.Errorf("Set(%q) succeeded", text)
+		}
+	}
+}
+
+// TestUnchanged: a migration that changes nothing has not been tried, unless its
+// author says that it is right.
+func TestUnchanged(t *testing.T) {
+	s := suite(t, map[string]string{"v0002_plus/fixture.txt": "# nothing yet\n"},
+		migrate.Migration{Version: 1, Name: "one", Up: set("other", "1")}, good[1])
+	updating(t, "true", func() error {
+		wantText(t, golden(t, s), "v0002_plus.go changes nothing but the version", "fixture.txt", "unchanged.txt")
+		return nil
+	})
+	reason := s.golden(good[1], "unchanged.txt")
+	writeFile(t, reason, "\n")
+	wantText(t, golden(t, s), "unchanged.txt is empty")
+	writeFile(t, reason, "It only looks.\n")
+	wantText(t, golden(t, s))
+	writeFile(t, s.golden(good[1], "fixture.txt"), `"app/x" hex:01`+"\n")
+	wantText(t, golden(t, s), "unchanged.txt is there, but v0002_plus changes entries")
+}
+
+// stamp writes the time of its run under key.
+func stamp(key string) migrate.UpFunc {
+	return func(ctx context.Context, tx *migrate.Tx) error { return set(key, tx.Now().String())(ctx, tx) }
+}
+
+func TestConverge(t *testing.T) {
+	s := suite(t, nil, good[0], good[1], migrate.Migration{Version: 3, Name: "stamp", Up: stamp("app/made")})
+	from := func(version uint32, fill func(store.Store) error) error {
+		before, err := s.at(t.Context(), version, false)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return s.converge(t.Context(), before, fill)
+	}
+	nothing := func(store.Store) error { return nil }
+	wantText(t, from(3, nothing))
+	wantText(t, from(1, nothing), "at v3", `- "app/made"`, `+ "app/made"`, "Suite.Volatile")
+	s.Volatile = func(e store.Entry) store.Entry {
+		if string(e.Key) == "app/made" {
+			return store.Entry{}
+		}
+		return e
+	}
+	wantText(t, from(1, nothing))
+	wantText(t, from(1, func(st store.Store) error {
+		return load(t.Context(), st, []store.Entry{{Key: []byte("app/z"), Value: []byte("1")}})
+	}), `- "app/z"`)
+
+	// What programs wrote has become what they write now, or has not.
+	writeFile(t, s.golden(good[1], "fixture.txt"), `"app/b" hex:0102`+"\n")
+	updating(t, "true", func() error { return s.makeStores(t.Context()) })
+	row := "\x01\x02+"
+	s.Fresh = func(ctx context.Context, st store.Store, _ uint32) error {
+		return load(ctx, st, []store.Entry{{Key: []byte("app/b"), Value: []byte(row)}})
+	}
+	Converge(t, s)
+	old, err := s.oldStore(t, 1)
+	if err != nil {
+		t.Fatal(err)
+	}
+	row = "\x01\x02"
+	wantText(t, s.converge(t.Context(), old, func(st store.Store) error { return s.Fresh(t.Context(), st, 1) }), `+ "app/b" hex:01022b`)
+}
+
+// TestDiff: the history is compared by what ran, not by how.
+func TestDiff(t *testing.T) {
+	s := suite(t, nil, good...)
+	other := s
+	other.clock = noon.Add(1)
+	other.Registry = migrate.NewRegistry(good[0], migrate.Migration{Version: 2, Name: "minus", Up: good[1].Up})
+	err := withStore(t.Context(), func(want store.Store) error {
+		if _, err := s.upTo(t.Context(), want, 2); err != nil {
+			return err
+		}
+		return withStore(t.Context(), func(got store.Store) error {
+			if _, err := other.upTo(t.Context(), got, 2); err != nil {
+				return err
+			}
+			d, err := Diff(t.Context(), s, want, got)
+			for _, text := range []string{`schema_history:0000000002" `, `"plus"`, `"minus"`} {
+				if !strings.Contains(d, text) {
+					t.Errorf("Diff = %s, want %s in it", d, text)
+				}
+			}
+			if strings.Contains(d, "history:0000000001") {
+				t.Errorf("Diff = %s, want nothing of v1", d)
+			}
+			return err
+		})
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
 }
 
 // TestCrashFindsState: a migration that remembers outside the store that it ran
@@ -220,16 +427,41 @@ func TestCrashFindsState(t *testing.T) {
 		}
 		wantText(t, s.crash(t.Context(), m, before))
 	}
-	var seen map[string]bool
-	remembers := migrate.Migration{Version: 1, Name: "remembers", Up: func(_ context.Context, tx *migrate.Tx) error {
-		if seen["app/a"] {
+	ran := false
+	once := migrate.Migration{Version: 1, Name: "once", Up: func(ctx context.Context, tx *migrate.Tx) error {
+		if ran {
 			return nil
 		}
-		seen = map[string]bool{"app/a": true}
-		return set("app/a", "1")(t.Context(), tx)
+		ran = true
+		return set("app/a", "1")(ctx, tx)
 	}}
-	s = suite(t, nil, remembers)
-	wantText(t, s.crash(t.Context(), remembers, nil), "v0001_remembers", "differs after a second run", `"app/a"`)
+	s = suite(t, nil, once)
+	wantText(t, s.crash(t.Context(), once, nil), "v0001_once.go", `"app/a"`, "depend on its transaction alone")
+
+	// It is undisturbed twice, and gives up what it counts in the run that fails.
+	calls := 0
+	counts := migrate.Migration{Version: 1, Name: "counts", Up: func(ctx context.Context, tx *migrate.Tx) error {
+		if err := set("app/a", fmt.Sprint(calls/3))(ctx, tx); err != nil {
+			return err
+		}
+		calls++
+		return nil
+	}}
+	s = suite(t, nil, counts)
+	wantText(t, s.crash(t.Context(), counts, nil), "v0001_counts.go", "at operation", "a second run leaves another store", `+ "app/a"`, "depend on its transaction alone")
+}
+
+// TestCrashFindsDroppedErrors: what a migration makes of an error of the store must
+// still be it.
+func TestCrashFindsDroppedErrors(t *testing.T) {
+	hides := migrate.Migration{Version: 1, Name: "hides", Up: func(ctx context.Context, tx *migrate.Tx) error {
+		if err := set("app/a", "1")(ctx, tx); err != nil {
+			return errors.New("something went wrong")
+		}
+		return nil
+	}}
+	s := suite(t, nil, hides)
+	wantText(t, s.crash(t.Context(), hides, nil), "v0001_hides.go", "Error at operation", "came out as another", "%w")
 }
 
 // TestMemory: a migration that keeps what it has read is told from one that does
@@ -266,11 +498,18 @@ func TestMemory(t *testing.T) {
 	}
 }
 
+// TestMemoryOfNothing: there is no migration to version 0.
+func TestMemoryOfNothing(t *testing.T) {
+	_, err := suite(t, nil, good...).memory(t.Context(), t.TempDir(), 0, 1, nil)
+	wantText(t, err, "versions start at 1")
+}
+
 func TestRun(t *testing.T) {
 	s := suite(t, nil, good...)
-	*update = true
-	Run(t, s)
-	*update = false
+	updating(t, "true", func() error {
+		Run(t, s)
+		return nil
+	})
 	Run(t, s)
 	Memory(t, s, 2, 100, func(i int) store.Entry { return store.Entry{Key: fmt.Appendf(nil, "app/%d", i)} }, 64<<20)
 }

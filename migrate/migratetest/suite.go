@@ -9,8 +9,8 @@
 //		migratetest.Run(t, migratetest.Suite{Schema: "notes"})
 //	}
 //
-// [Run] takes the migrations through [Golden], [Ladder] and [Crash]; [Memory] needs
-// rows of the author's making and is called by itself.
+// [Run] takes the migrations through [Golden], [Ladder], [Converge] and [Crash];
+// [Memory] needs rows of the author's making and is called by itself.
 //
 // # Files
 //
@@ -20,16 +20,28 @@
 //	v0003_add_tags/after.txt       all that the store holds after it
 //	v0003_add_tags/bad_NAME.txt    entries that make it fail
 //	v0003_add_tags/bad_NAME.error  the error that it then returns
+//	v0003_add_tags/unchanged.txt   why it changes nothing, if that is so
 //
 // Fixtures are written by hand, in the format of package dump: a quoted key and a
 // value in diagnostic notation or hex. They stand for what programs of the version
-// before wrote, and never change afterwards. The flag -update writes after.txt and
-// the errors; the difference is there to be reviewed. The package defines that
-// flag, so a package that uses it must not define another of the name.
+// before wrote, and never change afterwards.
 //
 // The folder testdata/stores holds a store of each version as programs left it on
-// the disk. -update makes the ones that are missing, and never touches one that is
-// there.
+// the disk, in v0003, and what becomes of it at the newest version, in
+// v0003.after.txt.
+//
+// # Update
+//
+// The flag -update writes what is new: the files and the old store of versions that
+// have none yet, later than all that have. It changes no file that is there, and
+// makes up for none that was lost: those are history, and are restored from version
+// control. Only a v0003.after.txt goes on to a newer version, from where it still
+// holds. -update=3 makes the files of version 3 anew, and its old store if it is the
+// newest version: for a version that is still being written. -update=all makes all
+// files anew and no store. The differences are there to be reviewed.
+//
+// The package defines the flag, so a package that uses it must not define another of
+// the name.
 package migratetest
 
 import (
@@ -51,7 +63,49 @@ import (
 	"github.com/kvmigrate/kvmigrate/store/dump"
 )
 
-var update = flag.Bool("update", false, "rewrite the golden files of migrations, and make the old stores that are missing")
+var update updates
+
+func init() {
+	flag.Var(&update, "update", "write the golden files and old stores of new versions; with `version` or \"all\", also those files that are there")
+}
+
+// updates is what the flag -update asks for.
+type updates struct {
+	on      bool
+	all     bool
+	version uint32 // 0 if none was given
+}
+
+// IsBoolFlag says that the flag needs no value.
+func (*updates) IsBoolFlag() bool { return true }
+
+func (u *updates) String() string {
+	switch {
+	case u.all:
+		return "all"
+	case u.version > 0:
+		return strconv.FormatUint(uint64(u.version), 10)
+	}
+	return strconv.FormatBool(u.on)
+}
+
+func (u *updates) Set(text string) error {
+	*u = updates{on: text != "false", all: text == "all"}
+	if text == "true" || text == "false" || text == "all" {
+		return nil
+	}
+	version, err := strconv.ParseUint(text, 10, 32)
+	if err != nil || version == 0 {
+		return fmt.Errorf("want a version, \"all\" or nothing")
+	}
+	u.version = uint32(version)
+	return nil
+}
+
+// remakes reports whether files of version that are there are to be made anew.
+func (u *updates) remakes(version uint32) bool {
+	return u.all || u.version > 0 && u.version == version
+}
 
 // A Suite is the migrations to test. The zero Suite is the default registry and
 // schema, with files in testdata.
@@ -72,6 +126,20 @@ type Suite struct {
 	// encodings that package dump does not know. An empty text leaves it to
 	// package dump. It must show different values differently, and no newline.
 	Value func(e store.Entry) string
+
+	// Volatile, if not nil, returns e without what may differ between a store
+	// that was upgraded and one that was made at the newest version: a row
+	// without the time at which a migration made it, or a zero Entry for one
+	// that is left out. It may change e.Value. See Diff.
+	Volatile func(e store.Entry) store.Entry
+
+	// Fresh, if not nil, writes to st, a store made at the newest version, what
+	// programs of that version write where those before wrote the contents of the
+	// old store of version. See Converge.
+	Fresh func(ctx context.Context, st store.Store, version uint32) error
+
+	clock   time.Time // when migrations run; zero means noon
+	batches int       // as of migrate.Options
 }
 
 func (s Suite) registry() *migrate.Registry {
@@ -96,23 +164,28 @@ func (s Suite) stores() string {
 	return s.Stores
 }
 
-// Run runs Golden, Ladder and Crash as subtests.
+// Run runs Golden, Ladder, Converge and Crash as subtests.
 func Run(t *testing.T, s Suite) {
 	t.Run("Golden", func(t *testing.T) { Golden(t, s) })
 	t.Run("Ladder", func(t *testing.T) { Ladder(t, s) })
+	t.Run("Converge", func(t *testing.T) { Converge(t, s) })
 	t.Run("Crash", func(t *testing.T) { Crash(t, s) })
 }
 
-// noon is when all migrations of a test run.
+// noon is when migrations run, unless the time is what is tested.
 var noon = time.Date(2025, 1, 15, 12, 0, 0, 0, time.UTC)
 
 func (s Suite) options() migrate.Options {
+	clock := s.clock
+	if clock.IsZero() {
+		clock = noon
+	}
 	return migrate.Options{
 		Registry: s.registry(), Schema: s.Schema,
 		// Fixtures come before the version that they are for.
 		AllowUnversioned: true,
 		Program:          "kvmigrate test", Logger: slog.New(slog.DiscardHandler), Heartbeat: -1,
-		Now: func() time.Time { return noon },
+		Now: func() time.Time { return clock }, Batches: s.batches,
 	}
 }
 
@@ -164,19 +237,13 @@ func load(ctx context.Context, st store.Store, entries []store.Entry) error {
 	return nil
 }
 
-// contents returns all that st holds, one entry a line.
-func (s Suite) contents(ctx context.Context, st store.Store) (string, error) {
+// text returns the lines of entries.
+func (s Suite) text(entries []store.Entry) string {
 	var out strings.Builder
-	err := st.View(ctx, func(r store.Reader) error {
-		for e, err := range r.Scan(store.Scan{}) {
-			if err != nil {
-				return err
-			}
-			out.WriteString(s.line(e))
-		}
-		return nil
-	})
-	return out.String(), err
+	for _, e := range entries {
+		out.WriteString(s.line(e))
+	}
+	return out.String()
 }
 
 // line is the line of e, with the text of its value that s.Value gives.
@@ -195,12 +262,6 @@ func (s Suite) line(e store.Entry) string {
 	return key + text + line[len(key)+len(value):]
 }
 
-// raw is s without a printer of its own, which could show different values alike.
-func (s Suite) raw() Suite {
-	s.Value = nil
-	return s
-}
-
 // entries returns all that st holds.
 func entries(ctx context.Context, st store.Store) (all []store.Entry, err error) {
 	err = st.View(ctx, func(r store.Reader) error {
@@ -216,9 +277,22 @@ func entries(ctx context.Context, st store.Store) (all []store.Entry, err error)
 	return all, err
 }
 
-// difference is the lines in which two contents differ, by key, those of some keys
+// difference is the lines in which two contents differ, by key, or "". It shows the
+// values as package dump does: a printer could show different ones alike.
+func difference(want, got []store.Entry) string {
+	if slices.EqualFunc(want, got, same) {
+		return ""
+	}
+	return lineDifference(Suite{}.text(want), Suite{}.text(got))
+}
+
+func same(a, b store.Entry) bool {
+	return bytes.Equal(a.Key, b.Key) && bytes.Equal(a.Value, b.Value) && a.ExpiresAt == b.ExpiresAt && a.Meta == b.Meta
+}
+
+// lineDifference is the lines in which two texts differ, by key, those of some keys
 // if there are many.
-func difference(want, got string) string {
+func lineDifference(want, got string) string {
 	const most = 15 // keys
 	before, after := byKey(want), byKey(got)
 	keys := map[string]bool{}
