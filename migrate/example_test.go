@@ -108,6 +108,27 @@ func ExampleIndex() {
 	// notes/3 = ""
 }
 
+// An index of every word: a row has as many entries as words.
+func ExampleIndexMany() {
+	rows, index := store.MustPartition("notes"), store.MustPartition("notes.word")
+	show(migrate.IndexMany(rows, index, func(id, row []byte, add func(key, value []byte)) error {
+		_, text, _ := bytes.Cut(row, []byte(": "))
+		for word := range bytes.FieldsSeq(text) {
+			add(bytes.Join([][]byte{word, id}, []byte{'/'}), nil)
+		}
+		return nil
+	}))
+	// Output:
+	// notes.word/Ada/1 = ""
+	// notes.word/call/1 = ""
+	// notes.word/plants/2 = ""
+	// notes.word/the/2 = ""
+	// notes.word/water/2 = ""
+	// notes/1 = "work: call Ada"
+	// notes/2 = "home: water the plants"
+	// notes/3 = ""
+}
+
 // A back-fill, its verification, and then the end of the old data: a store that
 // fails the verification keeps what it has and stays at its version.
 func ExamplePhases() {

@@ -83,33 +83,56 @@ func DropPrefix(prefix []byte) UpFunc {
 // may be empty, or a nil key if the row is not indexed. The same holds of it as of
 // a [RowFunc]: it must be safe for concurrent use, and id and row are valid until
 // it returns. An index entry expires with its row. A row with several entries, one
-// for each of its tags, is for [Each], which must then see to the expiry itself.
+// for each of its tags, is for [IndexMany].
 //
 // If two rows have the same key, or index already holds another value under one,
 // the error matches [ErrDuplicate]. A key that is not meant to be unique ends with
 // the row's id. An entry that is there already with the same value stays, so that
 // an index can be built again.
 func Index(rows, index store.Partition, entry func(id, row []byte) (key, value []byte, err error)) UpFunc {
+	return IndexMany(rows, index, func(id, row []byte, add func(key, value []byte)) error {
+		key, value, err := entry(id, row)
+		if err == nil && key != nil {
+			add(key, value)
+		}
+		return err
+	})
+}
+
+// IndexMany is [Index] for rows that have any number of entries each: entries calls
+// add for every one, and for none if the row is not indexed. add copies key and
+// value, and must not be called after entries returned. All entries of a row are
+// written in one transaction.
+func IndexMany(rows, index store.Partition, entries func(id, row []byte, add func(key, value []byte)) error) UpFunc {
 	return (&visit{prefix: rows.Prefix(), again: true, fn: func(_ context.Context, tx *Tx, row store.Entry) error {
 		id, _ := rows.Cut(row.Key)
-		key, value, err := entry(id, row.Value)
-		if err != nil || key == nil {
+		var refused error // of the first entry that was
+		err := entries(id, row.Value, func(key, value []byte) {
+			if refused == nil {
+				refused = addToIndex(tx, store.Entry{Key: index.Key(key), Value: value, ExpiresAt: row.ExpiresAt})
+			}
+		})
+		if err != nil {
 			return err
 		}
-		e := store.Entry{Key: index.Key(key), Value: value, ExpiresAt: row.ExpiresAt}
-		old, err := tx.Get(e.Key)
-		switch {
-		case errors.Is(err, store.ErrNotFound):
-			return tx.Set(e)
-		case err != nil:
-			return err
-		case !bytes.Equal(old.Value, value):
-			return &store.Error{Op: "index", Key: e.Key, Err: ErrDuplicate}
-		case old.ExpiresAt != e.ExpiresAt:
-			return tx.Set(e)
-		}
-		return nil
+		return refused
 	}}).up
+}
+
+// addToIndex sets e unless it is there.
+func addToIndex(tx *Tx, e store.Entry) error {
+	old, err := tx.Get(e.Key)
+	switch {
+	case errors.Is(err, store.ErrNotFound):
+		return tx.Set(e)
+	case err != nil:
+		return err
+	case !bytes.Equal(old.Value, e.Value):
+		return &store.Error{Op: "index", Key: e.Key, Err: ErrDuplicate}
+	case old.ExpiresAt != e.ExpiresAt:
+		return tx.Set(e)
+	}
+	return nil
 }
 
 // Phases returns an Up that runs ups one after the other, each from its first

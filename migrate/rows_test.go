@@ -402,6 +402,66 @@ func TestIndex(t *testing.T) {
 	}
 }
 
+// TestIndexMany: a row has an entry for each of its words, and none without one.
+func TestIndexMany(t *testing.T) {
+	rows, index := store.MustPartition("app"), store.MustPartition("app.by_word")
+	boom := errors.New("boom")
+	words := func(id, row []byte, add func(key, value []byte)) error {
+		if string(row) == "bad" {
+			return boom
+		}
+		for word := range bytes.FieldsSeq(row) {
+			add(slices.Concat(word, []byte(" "), id), nil)
+		}
+		return nil
+	}
+	future := uint64(time.Now().Add(time.Hour).Unix())
+	row := func(id, text string, expires uint64) store.Entry {
+		return store.Entry{Key: []byte("app/" + id), Value: []byte(text), ExpiresAt: expires}
+	}
+	entry := func(word, id string, expires uint64) store.Entry {
+		return store.Entry{Key: []byte("app.by_word/" + word + " " + id), Value: []byte{}, ExpiresAt: expires}
+	}
+
+	st := openStore(t)
+	load(t, st, row("1", "red boat", future), row("2", "", 0), row("3", "boat boat", 0))
+	mustRun(t, st, one(migrate.IndexMany(rows, index, words)))
+	wantEntries(t, []store.Entry{entry("boat", "1", future), entry("boat", "3", 0), entry("red", "1", future)}, entriesOf(t, st, "app.by_word/"))
+
+	// More entries than a transaction holds, though the rows are few.
+	st = openStore(t)
+	load(t, st, many("app/", 60)...) // of two words each
+	if _, err := migrate.Up(t.Context(), narrow{st, 40}, one(migrate.IndexMany(rows, index, words))); err != nil {
+		t.Fatal(err)
+	}
+	if n := len(entriesOf(t, st, "app.by_word/")); n != 120 {
+		t.Errorf("the index has %d entries, want 120", n)
+	}
+
+	// The error of one entry is that of the row, and so is the function's own.
+	for name, tt := range map[string]struct {
+		rows    []store.Entry
+		entries func(id, row []byte, add func(key, value []byte)) error
+		want    error
+	}{
+		"two values": {[]store.Entry{row("1", "a", 0)}, func(id, row []byte, add func(key, value []byte)) error {
+			add([]byte("k"), []byte("1"))
+			add([]byte("k"), []byte("2"))
+			add([]byte("l"), []byte("1"))
+			return nil
+		}, migrate.ErrDuplicate},
+		"bad row": {[]store.Entry{row("0", "good", 0), row("1", "bad", 0)}, words, boom},
+	} {
+		st := openStore(t)
+		load(t, st, tt.rows...)
+		_, err := migrate.Up(t.Context(), st, one(migrate.IndexMany(rows, index, tt.entries)))
+		if e, ok := errors.AsType[*store.Error](err); !errors.Is(err, tt.want) || !ok || string(e.Key) != "app/1" {
+			t.Errorf("%s: error = %v, want %v with the key of the row", name, err, tt.want)
+		}
+		wantEntries(t, nil, entriesOf(t, st, "app.by_word/"))
+	}
+}
+
 // TestPhases: each phase sees all that the one before it wrote, also the last of
 // its batches, and progress and status say which phase it is.
 func TestPhases(t *testing.T) {
