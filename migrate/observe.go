@@ -67,8 +67,8 @@ type Event struct {
 	Err error // of a Failed
 }
 
-// String says it for people: what is done of what, how fast, and how long it may
-// still take.
+// String says it for people: what happened, what is done of what, how fast, how
+// long it may still take, and the error.
 func (e Event) String() string {
 	text := fmt.Sprintf("v%d -> v%d (%s)", e.from(), e.Version, e.Name)
 	if e.Kind == BackingUp {
@@ -76,6 +76,16 @@ func (e Event) String() string {
 	}
 	if e.Phases > 1 {
 		text += fmt.Sprintf(", phase %d of %d", e.Phase, e.Phases)
+	}
+	switch e.Kind {
+	case Started:
+		text += " started"
+		if e.Done > 0 {
+			text += fmt.Sprintf(": goes on after %d entries", e.Done)
+		}
+		return text
+	case Finished, Failed:
+		text += " " + e.Kind.String()
 	}
 	switch {
 	case e.Total > 0:
@@ -91,6 +101,9 @@ func (e Event) String() string {
 	}
 	if e.ETA > 0 {
 		text += fmt.Sprintf(", about %v left", e.ETA.Round(time.Second))
+	}
+	if e.Err != nil {
+		text += ": " + e.Err.Error()
 	}
 	return text
 }
@@ -123,7 +136,7 @@ type sample struct {
 
 // newMeter returns the meter of m, which goes on from p if that is not nil.
 func newMeter(r *Runner, m Migration, p *Progress) *meter {
-	t := &meter{Runner: r, began: time.Now(), event: Event{Schema: r.schema, Migration: m, Phase: 1, Phases: 1}}
+	t := &meter{Runner: r, began: time.Now(), event: Event{Kind: Batch, Schema: r.schema, Migration: m, Phase: 1, Phases: 1}}
 	if p != nil {
 		t.event.Phase, t.event.Phases = p.Phase, p.Phase // and perhaps more, as the first step will tell
 		t.event.Done, t.event.Bytes = p.Visited, p.VisitedBytes
@@ -254,7 +267,7 @@ func (t *meter) count(ctx context.Context, after outcome) {
 	})
 }
 
-// measure returns the event as it is now.
+// measure returns the event as it is now, in the middle of the migration.
 func (t *meter) measure(now time.Time) Event {
 	t.mu.Lock()
 	defer t.mu.Unlock()

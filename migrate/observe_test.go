@@ -77,6 +77,34 @@ func TestObserver(t *testing.T) {
 	}
 }
 
+func TestEventString(t *testing.T) {
+	event := func(kind migrate.EventKind, done, total uint64) migrate.Event {
+		return migrate.Event{
+			Kind: kind, Migration: migrate.Migration{Version: 2, Name: "plus"}, Phase: 1, Phases: 1,
+			Steps: 3, Done: done, Total: total, Elapsed: 4 * time.Second,
+		}
+	}
+	batch := event(migrate.Batch, 10, 40)
+	batch.Phase, batch.Phases, batch.Rate, batch.ETA = 1, 2, 2.5, 12*time.Second
+	failed := event(migrate.Failed, 10, 40)
+	failed.Err = errors.New("boom")
+	for _, tt := range []struct {
+		event migrate.Event
+		want  string
+	}{
+		{event(migrate.Started, 0, 0), "v1 -> v2 (plus) started"},
+		{event(migrate.Started, 7, 0), "v1 -> v2 (plus) started: goes on after 7 entries"},
+		{batch, "v1 -> v2 (plus), phase 1 of 2: 10 of 40 entries (25 %) in 4s, 2/s, about 12s left"},
+		{event(migrate.Finished, 0, 0), "v1 -> v2 (plus) finished: 3 steps in 4s"},
+		{event(migrate.Finished, 40, 0), "v1 -> v2 (plus) finished: 40 entries in 4s"},
+		{failed, "v1 -> v2 (plus) failed: 10 of 40 entries (25 %) in 4s: boom"},
+	} {
+		if got := tt.event.String(); got != tt.want {
+			t.Errorf("%v: String() = %q, want %q", tt.event.Kind, got, tt.want)
+		}
+	}
+}
+
 // viewed tells when a View ends.
 type viewed struct {
 	store.Store
@@ -125,7 +153,7 @@ func TestTotal(t *testing.T) {
 	if last.Kind != migrate.Finished || last.Done != 95 || last.Total != 95 || last.Steps != 5 {
 		t.Errorf("last event = %v %+v, want Finished with 95 of 95 after 5 steps", last.Kind, last)
 	}
-	if text := last.String(); !strings.Contains(text, "v0 -> v1 (only): 95 of 95 entries (100 %)") {
+	if text := last.String(); !strings.Contains(text, "v0 -> v1 (only) finished: 95 of 95 entries (100 %)") {
 		t.Errorf("event says %q", text)
 	}
 }

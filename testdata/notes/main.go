@@ -87,7 +87,7 @@ func (s *service) serve(cmd *cobra.Command, do func(ctx context.Context, b noteb
 
 	o := options()
 	if s.progress {
-		o.Observer = func(e migrate.Event) { fmt.Fprintln(cmd.ErrOrStderr(), e.Kind, e) }
+		o.Observer = func(e migrate.Event) { fmt.Fprintln(cmd.ErrOrStderr(), e) }
 	}
 	if _, err := migrate.Up(ctx, st, o); errors.Is(err, migrate.ErrRefused) {
 		return fmt.Errorf("this program must not touch %s: %w", s.store, err)

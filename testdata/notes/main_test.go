@@ -206,7 +206,7 @@ func killAt(t *testing.T, dir, migration string) {
 	}
 	lines := bufio.NewScanner(log)
 	for lines.Scan() {
-		if line := lines.Text(); strings.HasPrefix(line, "batch ") && strings.Contains(line, migration) {
+		if line := lines.Text(); strings.Contains(line, "("+migration+")") && strings.Contains(line, " entries") {
 			break
 		}
 	}
