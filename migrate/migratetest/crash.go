@@ -79,12 +79,10 @@ func (s Suite) crash(ctx context.Context, m migrate.Migration, before []store.En
 		if fault == storetest.StopAfterCommit {
 			operations = undisturbed.Commits()
 		}
-		step := 1
 		if !*everyCrash {
-			step = max(1, (len(operations)+crashes-1)/crashes)
+			operations = sample(operations, i)
 		}
-		for n := i % step; n < len(operations); n += step {
-			at := operations[n]
+		for _, at := range operations {
 			got, _, err := s.disturbed(ctx, m, start, at, fault)
 			if err != nil {
 				return fmt.Errorf("%s.go, %v at operation %d of %d: %w", m.ID(), fault, at, len(every), err)
@@ -95,6 +93,16 @@ func (s Suite) crash(ctx context.Context, m migrate.Migration, before []store.En
 		}
 	}
 	return nil
+}
+
+// sample returns all of operations or, if they are too many, some that are spread
+// over all: other ones for each offset.
+func sample(operations []int, offset int) (some []int) {
+	step := max(1, (len(operations)+crashes-1)/crashes)
+	for i := offset % step; i < len(operations); i += step {
+		some = append(some, operations[i])
+	}
+	return some
 }
 
 // pure is what is wrong with a migration that a second run does not mend.

@@ -9,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"strings"
 	"testing"
 
@@ -449,6 +450,29 @@ func TestCrashFindsState(t *testing.T) {
 	}}
 	s = suite(t, nil, counts)
 	wantText(t, s.crash(t.Context(), counts, nil), "v0001_counts.go", "at operation", "a second run leaves another store", `+ "app/a"`, "depend on its transaction alone")
+}
+
+func TestSample(t *testing.T) {
+	numbers := make([]int, 2*crashes+1)
+	for i := range numbers {
+		numbers[i] = i + 1
+	}
+	for _, n := range []int{0, 1, crashes} {
+		if got := sample(numbers[:n], 2); !slices.Equal(got, numbers[:n]) {
+			t.Errorf("of %d operations %d fail, want all", n, len(got))
+		}
+	}
+	var all []int
+	for offset := range 3 {
+		some := sample(numbers, offset)
+		if len(some) > crashes || len(some) < crashes/2 {
+			t.Errorf("of %d operations %d fail", len(numbers), len(some))
+		}
+		all = append(all, some...)
+	}
+	if slices.Sort(all); !slices.Equal(all, numbers) {
+		t.Error("want each operation to fail in one of three ways")
+	}
 }
 
 // TestCrashFindsDroppedErrors: what a migration makes of an error of the store must

@@ -78,7 +78,7 @@ func (tx *sandboxTxn) Get(key []byte) (store.Entry, error) {
 
 func (tx *sandboxTxn) Scan(s store.Scan) iter.Seq2[store.Entry, error] {
 	return func(yield func(store.Entry, error) bool) {
-		var key, value []byte
+		key, value := []byte{}, []byte{}
 		for e := range selected(tx.merged(), s) {
 			if tx.expired(e) {
 				continue
