@@ -428,6 +428,12 @@ func TestCrashFindsState(t *testing.T) {
 		}
 		wantText(t, s.crash(t.Context(), m, before))
 	}
+	// What has expired when it is written differs in no store.
+	expired := migrate.Migration{Version: 1, Name: "expired", Up: func(_ context.Context, tx *migrate.Tx) error {
+		return tx.Set(store.Entry{Key: []byte("app/a"), ExpiresAt: 1})
+	}}
+	wantText(t, suite(t, nil, expired).crash(t.Context(), expired, nil))
+
 	ran := false
 	once := migrate.Migration{Version: 1, Name: "once", Up: func(ctx context.Context, tx *migrate.Tx) error {
 		if ran {
