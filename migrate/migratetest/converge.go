@@ -24,9 +24,11 @@ import (
 // becomes of the data of an old store is for its golden file to say; see [Ladder].
 func Converge(t *testing.T, s Suite) {
 	t.Helper()
-	for version := range s.registry().Latest() {
-		if version == 0 {
-			continue // an upgrade from there makes a store
+	latest := s.registry().Latest()
+	for _, m := range s.ladder() {
+		version := m.Version
+		if version == latest {
+			continue
 		}
 		t.Run(fmt.Sprintf("from v%d", version), func(t *testing.T) {
 			empty, err := s.at(t.Context(), version, false)
@@ -85,8 +87,8 @@ func (s Suite) converge(ctx context.Context, before []store.Entry, fill func(sto
 
 // Diff returns the lines in which two stores differ, by key, some of them if there
 // are many; "" if they hold the same. Not compared is what Suite.Volatile leaves
-// out, and of the schema's history when and how its migrations ran: each record is
-// its version, name and fingerprint. Diff writes to neither store.
+// out, and of the schema's history all but the fingerprint of the last record, which
+// says by which migrations a store came to its version. Diff writes to neither.
 func Diff(ctx context.Context, s Suite, want, got store.Store) (string, error) {
 	before, err := entries(ctx, want)
 	if err != nil {
@@ -116,32 +118,33 @@ func (s Suite) stable(all []store.Entry) []store.Entry {
 
 // lasting returns all, but of the history only what identifies the migrations.
 func (s Suite) lasting(all []store.Entry) []store.Entry {
-	lasting := make([]store.Entry, len(all))
-	for i, e := range all {
-		if strings.HasPrefix(string(e.Key), s.recordPrefix()+"history:") {
-			e.Value = identity(e.Value)
+	var lasting []store.Entry
+	history := -1 // where its last record is
+	for _, e := range all {
+		switch {
+		case !strings.HasPrefix(string(e.Key), s.recordPrefix()+"history:"):
+			lasting = append(lasting, e)
+		case history < 0:
+			history = len(lasting)
+			lasting = append(lasting, e)
+		default:
+			lasting[history] = e
 		}
-		lasting[i] = e
+	}
+	if history >= 0 {
+		lasting[history].Value = fingerprint(lasting[history].Value)
 	}
 	return lasting
 }
 
-// identity returns what identifies the migration of a history record, or the whole
-// record if that cannot be told.
-func identity(record []byte) []byte {
-	var id struct {
-		Fingerprint string `cbor:"f"`
-		Version     uint32 `cbor:"version"`
-		Name        string `cbor:"name"`
-	}
-	if err := value.Unmarshal(record, &id); err != nil {
+// fingerprint returns the fingerprint in a history record, or the whole record if it
+// has none.
+func fingerprint(record []byte) []byte {
+	row, err := value.UnmarshalMap(record)
+	if err != nil || row["f"] == nil {
 		return record
 	}
-	data, err := value.Marshal(id)
-	if err != nil {
-		return record
-	}
-	return data
+	return row["f"]
 }
 
 // recordPrefix starts the keys of what the runner keeps of the schema.

@@ -46,7 +46,7 @@ func (s Suite) climb(ctx context.Context) (faults *multierror.Error) {
 	report(s.strangers())
 	recorded := s.recorded()
 	report(withStore(ctx, func(st store.Store) error {
-		for _, m := range s.registry().Migrations() {
+		for _, m := range s.ladder() {
 			before, err := s.prepare(ctx, st, m)
 			if err != nil {
 				return err
@@ -116,7 +116,7 @@ func (s Suite) withoutRecords(all []store.Entry) []store.Entry {
 
 // recorded returns the last version that has an after.txt.
 func (s Suite) recorded() uint32 {
-	for _, m := range slices.Backward(s.registry().Migrations()) {
+	for _, m := range slices.Backward(s.ladder()) {
 		if _, err := os.Stat(s.golden(m, "after.txt")); err == nil {
 			return m.Version
 		}
@@ -128,10 +128,10 @@ func (s Suite) recorded() uint32 {
 // had one before.
 func (s Suite) compareAfter(m migrate.Migration, got string, recorded uint32) error {
 	path := s.golden(m, "after.txt")
-	if _, err := os.Stat(path); errors.Is(err, fs.ErrNotExist) && m.Version < recorded && !update.remakes(m.Version) {
+	if _, err := os.Stat(path); errors.Is(err, fs.ErrNotExist) && m.Version < recorded && !s.remakes(m.Version) {
 		return fmt.Errorf("%s is gone: restore it from version control; if it never was there, go test -update=%d writes it", path, m.Version)
 	}
-	return compare(path, got, m.Version)
+	return s.compare(path, got, m.Version)
 }
 
 // fixture adds the entries of m's fixture to st, if there is one.
@@ -187,10 +187,10 @@ func (s Suite) badFixture(ctx context.Context, before []store.Entry, m migrate.M
 		if err == nil {
 			return fmt.Errorf("%s: %s succeeded on it, want an error: mend the migration, or move the entries to fixture.txt", path, m.ID())
 		}
-		if report.To != m.Version-1 {
+		if report.To != report.From {
 			return fmt.Errorf("%s: %s failed and left the store at v%d", path, m.ID(), report.To)
 		}
-		return compare(strings.TrimSuffix(path, ".txt")+".error", cause(err).Error()+"\n", m.Version)
+		return s.compare(strings.TrimSuffix(path, ".txt")+".error", cause(err).Error()+"\n", m.Version)
 	})
 }
 
@@ -211,19 +211,22 @@ func cause(err error) error {
 
 // compare holds got, which is of version, against the golden file at path, or makes
 // it that if -update says so.
-func compare(path, got string, version uint32) error {
+func (s Suite) compare(path, got string, version uint32) error {
 	want, err := os.ReadFile(path)
 	missing := errors.Is(err, fs.ErrNotExist)
 	switch {
-	case missing && update.on, err == nil && update.remakes(version):
+	case missing && update.on, err == nil && s.remakes(version):
 		return write(path, got)
 	case missing:
 		return fmt.Errorf("%s is missing: go test -update writes it; review what it says", path)
 	case err != nil:
 		return err
 	case string(want) != got:
-		return fmt.Errorf("%s (-want +got):\n%s\nIf v%d was never released, go test -update=%d accepts it; otherwise undo what changed it",
-			path, lineDifference(string(want), got), version, version)
+		accept := fmt.Sprintf("If v%d was never released, go test -update=%d accepts it; otherwise undo what changed it", version, version)
+		if s.unreleased(version) {
+			accept = "go test -update accepts it"
+		}
+		return fmt.Errorf("%s (-want +got):\n%s\n%s", path, lineDifference(string(want), got), accept)
 	}
 	return nil
 }
@@ -239,7 +242,7 @@ func write(path, text string) error {
 // and files that no test looks at.
 func (s Suite) strangers() error {
 	known := map[string]bool{}
-	for _, m := range s.registry().Migrations() {
+	for _, m := range s.ladder() {
 		known[m.ID()] = true
 	}
 	dir := filepath.Dir(filepath.Dir(s.golden(migrate.Migration{}, "after.txt")))

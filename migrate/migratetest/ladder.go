@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"testing"
 
 	"github.com/kvmigrate/kvmigrate/migrate"
@@ -27,7 +28,11 @@ func Ladder(t *testing.T, s Suite) {
 			t.Fatal(err)
 		}
 	}
-	for start := range s.registry().Latest() + 1 {
+	starts := []uint32{0}
+	for _, m := range s.ladder() {
+		starts = append(starts, m.Version)
+	}
+	for _, start := range starts {
 		t.Run(fmt.Sprintf("from v%d", start), func(t *testing.T) {
 			for name, fixtures := range map[string]bool{"empty": false, "with fixtures": true} {
 				before, err := s.at(t.Context(), start, fixtures)
@@ -83,7 +88,10 @@ func (s Suite) before(ctx context.Context, m migrate.Migration) (all []store.Ent
 // reach takes st, which is empty, to version, and gives it the fixtures on the way
 // if they are wanted.
 func (s Suite) reach(ctx context.Context, st store.Store, version uint32, fixtures bool) error {
-	for _, m := range s.registry().Migrations()[:version] {
+	for _, m := range s.ladder() {
+		if m.Version > version {
+			break
+		}
 		if fixtures {
 			if err := s.fixture(ctx, st, m); err != nil {
 				return err
@@ -103,7 +111,11 @@ func (s Suite) climbBothWays(ctx context.Context, before []store.Entry, start ui
 		if err := load(ctx, slow, before); err != nil {
 			return err
 		}
-		for target := start + 1; target <= s.registry().Latest(); target++ {
+		for _, m := range s.ladder() {
+			target := m.Version
+			if target <= start {
+				continue
+			}
 			if _, err := s.upTo(ctx, slow, target); err != nil {
 				return fmt.Errorf("v%d to v%d, version by version: %w", start, target, err)
 			}
@@ -156,7 +168,7 @@ func (s Suite) upgraded(ctx context.Context, before []store.Entry, start uint32)
 		text := fmt.Sprintf(afterHeader, start, version) + s.text(after)
 		switch {
 		case version == written:
-			err = compare(path, text, version)
+			err = s.compare(path, text, version)
 		case update.on:
 			err = write(path, text)
 		default:
@@ -223,10 +235,10 @@ func (s Suite) oldStore(t *testing.T, version uint32) (all []store.Entry, err er
 // newestStore returns the last version that has an old store, or the golden file of
 // one; 0 if none has.
 func (s Suite) newestStore() uint32 {
-	for version := s.registry().Latest(); version > 0; version-- {
+	for _, m := range slices.Backward(s.ladder()) {
 		for _, end := range []string{"", ".after.txt"} {
-			if _, err := os.Stat(s.storeDir(version) + end); err == nil {
-				return version
+			if _, err := os.Stat(s.storeDir(m.Version) + end); err == nil {
+				return m.Version
 			}
 		}
 	}
@@ -245,13 +257,15 @@ func withStoreIn(ctx context.Context, dir string, o badgerstore.Options, do func
 }
 
 // makeStores makes the old stores of new versions: later than all that have one. It
-// makes the one of the newest version anew if -update names that version.
+// makes those of unreleased versions anew, and that of the newest version if -update
+// names it.
 func (s Suite) makeStores(ctx context.Context) error {
-	ladder := s.registry().Migrations()
+	ladder := s.ladder()
 	newest := s.newestStore()
 	for i, m := range ladder {
 		last := i == len(ladder)-1
-		if m.Version <= newest && !(last && update.version == m.Version) {
+		remake := last && update.version == m.Version || s.unreleased(m.Version)
+		if m.Version <= newest && !remake {
 			continue // there, or lost
 		}
 		// Programs of the version wrote the fixture of the next one.

@@ -2,7 +2,6 @@ package migratetest
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"runtime"
 	"testing"
@@ -33,13 +32,25 @@ func Memory(t *testing.T, s Suite, version uint32, n int, row func(i int) store.
 	t.Logf("v%d over %d rows: the live heap grew by %d KiB", version, n, peak>>10)
 }
 
+// below returns the version that a store is at when the migration of version runs.
+func (s Suite) below(version uint32) (from uint32, err error) {
+	for _, m := range s.ladder() {
+		if m.Version == version {
+			return from, nil
+		}
+		from = m.Version
+	}
+	return 0, fmt.Errorf("there is no migration of v%d: the latest is v%d", version, from)
+}
+
 // memory returns by how much the live heap grew.
 func (s Suite) memory(ctx context.Context, dir string, version uint32, n int, row func(i int) store.Entry) (growth uint64, err error) {
-	if version == 0 {
-		return 0, errors.New("no migration makes v0: versions start at 1")
+	from, err := s.below(version)
+	if err != nil {
+		return 0, err
 	}
 	err = withStoreIn(ctx, dir, badgerstore.Options{Configure: badgerstore.Uncompacted}, func(st store.Store) error {
-		if _, err := s.upTo(ctx, st, version-1); err != nil {
+		if _, err := s.upTo(ctx, st, from); err != nil {
 			return err
 		}
 		const chunk = 1000

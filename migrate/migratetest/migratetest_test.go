@@ -308,6 +308,85 @@ func TestReleased(t *testing.T) {
 	wantText(t, err, path1, "restore it from version control")
 }
 
+// TestUnreleased: what may still change is made anew by -update alone, and its files
+// stay the same when it is released.
+func TestUnreleased(t *testing.T) {
+	draft := good[1]
+	draft.Unreleased = true
+	draft.Up = set("app/draft", "1")
+	s := suite(t, nil, good[0], draft)
+	run := func() error {
+		if err := s.makeStores(t.Context()); err != nil {
+			return err
+		}
+		return golden(t, s)
+	}
+	updating(t, "true", run)
+	draft.Up = good[1].Up
+	s.Registry = migrate.NewRegistry(good[0], draft)
+	wantText(t, golden(t, s), `- "app/draft"`, "go test -update accepts it")
+	updating(t, "true", run)
+	s.Registry = migrate.NewRegistry(good...)
+	wantText(t, golden(t, s))
+	old, err := s.oldStore(t, 2)
+	if err != nil {
+		t.Fatal(err)
+	}
+	today, err := s.at(t.Context(), 2, true)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if d := difference(today, old); d != "" {
+		t.Errorf("the old store is of the draft (-want +got):\n%s", d)
+	}
+}
+
+// TestBaseline: a ladder may begin with a version that stands for those before, and
+// makes what they made.
+func TestBaseline(t *testing.T) {
+	replayed := suite(t, map[string]string{"v0003_more/fixture.txt": `"app/b" hex:01` + "\n"}, good...)
+	more := migrate.Migration{Version: 3, Name: "more", Up: migrate.Rewrite([]byte("app/"), plus)}
+	var history []migrate.Applied
+	err := withStore(t.Context(), func(st store.Store) error {
+		report, err := replayed.upTo(t.Context(), st, 2)
+		history = report.Applied
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	squashed := replayed
+	squashed.Registry = migrate.NewRegistry(migrate.Migration{
+		Version: 2, Name: "plus", Up: set("app/a", "1+"),
+		Baseline: &migrate.Baseline{Fingerprint: history[1].Fingerprint.String(), Release: "1.0"},
+	}, more)
+	updating(t, "true", func() error {
+		Run(t, squashed)
+		return nil
+	})
+	Run(t, squashed)
+	Memory(t, squashed, 3, 1, func(int) store.Entry { return store.Entry{Key: []byte("app/x")} }, 64<<20)
+
+	err = withStore(t.Context(), func(want store.Store) error {
+		if _, err := replayed.upTo(t.Context(), want, 2); err != nil {
+			return err
+		}
+		return withStore(t.Context(), func(got store.Store) error {
+			if _, err := squashed.upTo(t.Context(), got, 2); err != nil {
+				return err
+			}
+			d, err := Diff(t.Context(), squashed, want, got)
+			if d != "" {
+				t.Errorf("the baseline does not make what the migrations made (-replayed +baseline):\n%s", d)
+			}
+			return err
+		})
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
 func TestUpdateFlag(t *testing.T) {
 	for text, want := range map[string]updates{
 		"true": {on: true}, "false": {}, "all": {on: true, all: true}, "12": {on: true, version: 12},
@@ -401,13 +480,11 @@ func TestDiff(t *testing.T) {
 				return err
 			}
 			d, err := Diff(t.Context(), s, want, got)
-			for _, text := range []string{`schema_history:0000000002" `, `"plus"`, `"minus"`} {
-				if !strings.Contains(d, text) {
-					t.Errorf("Diff = %s, want %s in it", d, text)
-				}
+			if lines := strings.Count(d, "schema_history:0000000002"); lines != 2 || strings.Count(d, "\n") != 2 {
+				t.Errorf("Diff = %s, want the last record of both and nothing else", d)
 			}
-			if strings.Contains(d, "history:0000000001") {
-				t.Errorf("Diff = %s, want nothing of v1", d)
+			if d, err := Diff(t.Context(), s, want, want); d != "" || err != nil {
+				t.Errorf("Diff of a store and itself = %q, %v", d, err)
 			}
 			return err
 		})
@@ -528,10 +605,12 @@ func TestMemory(t *testing.T) {
 	}
 }
 
-// TestMemoryOfNothing: there is no migration to version 0.
+// TestMemoryOfNothing: there must be a migration to measure.
 func TestMemoryOfNothing(t *testing.T) {
-	_, err := suite(t, nil, good...).memory(t.Context(), t.TempDir(), 0, 1, nil)
-	wantText(t, err, "versions start at 1")
+	for _, version := range []uint32{0, 3} {
+		_, err := suite(t, nil, good...).memory(t.Context(), t.TempDir(), version, 1, nil)
+		wantText(t, err, fmt.Sprintf("there is no migration of v%d: the latest is v2", version))
+	}
 }
 
 func TestRun(t *testing.T) {

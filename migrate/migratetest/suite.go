@@ -36,9 +36,10 @@
 // have none yet, later than all that have. It changes no file that is there, and
 // makes up for none that was lost: those are history, and are restored from version
 // control. Only a v0003.after.txt goes on to a newer version, from where it still
-// holds. -update=3 makes the files of version 3 anew, and its old store if it is the
-// newest version: for a version that is still being written. -update=all makes all
-// files anew and no store. The differences are there to be reviewed.
+// holds. Of a migration that is marked Unreleased, -update makes the files and the
+// old store anew. -update=3 does the same for version 3 if it is the newest, and
+// makes the files of an earlier one anew, but never its store. -update=all makes all
+// files anew. The differences are there to be reviewed.
 //
 // The package defines the flag, so a package that uses it must not define another of
 // the name.
@@ -102,11 +103,6 @@ func (u *updates) Set(text string) error {
 	return nil
 }
 
-// remakes reports whether files of version that are there are to be made anew.
-func (u *updates) remakes(version uint32) bool {
-	return u.all || u.version > 0 && u.version == version
-}
-
 // A Suite is the migrations to test. The zero Suite is the default registry and
 // schema, with files in testdata.
 type Suite struct {
@@ -149,6 +145,37 @@ func (s Suite) registry() *migrate.Registry {
 	return s.Registry
 }
 
+// ladder returns the migrations in order. The first may be a baseline, so that
+// versions need not begin with 1.
+func (s Suite) ladder() []migrate.Migration { return s.registry().Migrations() }
+
+// unreleased reports whether the migration of version may still change.
+func (s Suite) unreleased(version uint32) bool {
+	return slices.ContainsFunc(s.ladder(), func(m migrate.Migration) bool { return m.Version == version && m.Unreleased })
+}
+
+// remakes reports whether -update makes files of version anew that are there.
+func (s Suite) remakes(version uint32) bool {
+	return update.all || update.on && (update.version == version || s.unreleased(version))
+}
+
+// released returns the migrations as if all were released: what they leave must be
+// the same when they are. It reports their faults.
+func (s Suite) released() (*migrate.Registry, error) {
+	r := s.registry()
+	if err := r.Check(); err != nil {
+		return nil, err
+	}
+	ladder := r.Migrations()
+	if !slices.ContainsFunc(ladder, func(m migrate.Migration) bool { return m.Unreleased }) {
+		return r, nil
+	}
+	for i := range ladder {
+		ladder[i].Unreleased = false
+	}
+	return migrate.NewRegistry(ladder...), nil
+}
+
 func (s Suite) golden(m migrate.Migration, file string) string {
 	dir := s.Golden
 	if dir == "" {
@@ -175,13 +202,13 @@ func Run(t *testing.T, s Suite) {
 // noon is when migrations run, unless the time is what is tested.
 var noon = time.Date(2025, 1, 15, 12, 0, 0, 0, time.UTC)
 
-func (s Suite) options() migrate.Options {
+func (s Suite) options(r *migrate.Registry) migrate.Options {
 	clock := s.clock
 	if clock.IsZero() {
 		clock = noon
 	}
 	return migrate.Options{
-		Registry: s.registry(), Schema: s.Schema,
+		Registry: r, Schema: s.Schema,
 		// Fixtures come before the version that they are for.
 		AllowUnversioned: true,
 		Program:          "kvmigrate test", Logger: slog.New(slog.DiscardHandler), Heartbeat: -1,
@@ -191,7 +218,11 @@ func (s Suite) options() migrate.Options {
 
 // upTo takes st to version.
 func (s Suite) upTo(ctx context.Context, st store.Store, version uint32) (migrate.Report, error) {
-	r, err := migrate.New(st, s.options())
+	registry, err := s.released()
+	if err != nil {
+		return migrate.Report{}, err
+	}
+	r, err := migrate.New(st, s.options(registry))
 	if err != nil {
 		return migrate.Report{}, err
 	}
