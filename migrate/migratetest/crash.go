@@ -15,19 +15,19 @@ import (
 
 var everyCrash = flag.Bool("crash.all", false, "let every single store operation of a migration fail, however many there are")
 
-// crashes is how many operations of a migration fail in each way, at most, unless
-// all do. What it takes grows with their square.
+// crashes is how many operations of a migration fail at most, unless all do. What
+// it takes grows with their square.
 const crashes = 1000
 
 // Crash lets every store operation of each migration fail in turn: with an error,
-// by a death before the operation, and by a death after a commit. It then runs
-// again and wants the store of a run that nothing disturbed. Each migration starts
-// from the fixtures and from the old store of the version before. Batches are
-// small, so that a few rows make several of them.
+// by a death before the operation where a migration that gets an error goes on, and
+// by a death after a commit. It then runs again and wants the store of a run that
+// nothing disturbed. Each migration starts from the fixtures and from the old store
+// of the version before. Batches are small, so that a few rows make several of them.
 //
 // The stores are in memory; one run without a fault is compared with one on Badger.
-// Of a migration with more than 1,000 operations so many fail in each way, spread
-// over all, other ones in each; the flag -crash.all has every one.
+// Of a migration with more than 1,000 operations up to so many fail, spread over
+// all, and every commit; the flag -crash.all has every one.
 func Crash(t *testing.T, s Suite) {
 	t.Helper()
 	for i, m := range s.ladder() {
@@ -74,39 +74,45 @@ func (s Suite) crash(ctx context.Context, m migrate.Migration, before []store.En
 	if d := difference(s.lasting(onBadger), s.lasting(visible)); d != "" {
 		return fmt.Errorf("%s.go: what it leaves depends on the size of its batches, or on what ran before it in this process (-large +small):\n%s\n%s", m.ID(), d, pure)
 	}
-	every := make([]int, undisturbed.Operations())
-	for i := range every {
-		every[i] = i + 1
+	again := func(at int, fault storetest.Fault) (*storetest.Faulty, error) {
+		where := fmt.Sprintf("%s.go, %v at operation %d of %d", m.ID(), fault, at, undisturbed.Operations())
+		got, faulty, err := s.disturbed(ctx, m, start, at, fault)
+		if err != nil {
+			return nil, fmt.Errorf("%s: %w", where, err)
+		}
+		if d := difference(want, got); d != "" {
+			return nil, fmt.Errorf("%s: a second run leaves another store than one that nothing disturbed (-undisturbed +got):\n%s\n%s", where, d, pure)
+		}
+		return faulty, nil
 	}
-	for i, fault := range storetest.Faults {
-		operations := every
-		if fault == storetest.StopAfterCommit {
-			operations = undisturbed.Commits()
+	for _, at := range sample(undisturbed.Operations()) {
+		faulty, err := again(at, storetest.Error)
+		if err == nil && faulty.Operations() > at { // it went on, unlike one that dies
+			_, err = again(at, storetest.Stop)
 		}
-		if !*everyCrash {
-			operations = sample(operations, i)
+		if err != nil {
+			return err
 		}
-		for _, at := range operations {
-			got, _, err := s.disturbed(ctx, m, start, at, fault)
-			if err != nil {
-				return fmt.Errorf("%s.go, %v at operation %d of %d: %w", m.ID(), fault, at, len(every), err)
-			}
-			if d := difference(want, got); d != "" {
-				return fmt.Errorf("%s.go, %v at operation %d of %d: a second run leaves another store than one that nothing disturbed (-undisturbed +got):\n%s\n%s", m.ID(), fault, at, len(every), d, pure)
-			}
+	}
+	for _, at := range undisturbed.Commits() {
+		if _, err := again(at, storetest.StopAfterCommit); err != nil {
+			return err
 		}
 	}
 	return nil
 }
 
-// sample returns all of operations or, if they are too many, some that are spread
-// over all: other ones for each offset.
-func sample(operations []int, offset int) (some []int) {
-	step := max(1, (len(operations)+crashes-1)/crashes)
-	for i := offset % step; i < len(operations); i += step {
-		some = append(some, operations[i])
+// sample returns the numbers of n operations or, if they are too many and not all
+// are asked for, of some that are spread over all.
+func sample(n int) (numbers []int) {
+	step := 1
+	if n > crashes && !*everyCrash {
+		step = (n + crashes - 1) / crashes
 	}
-	return some
+	for i := 1; i <= n; i += step {
+		numbers = append(numbers, i)
+	}
+	return numbers
 }
 
 // pure is what is wrong with a migration that a second run does not mend.

@@ -9,7 +9,6 @@ import (
 	"os"
 	"path/filepath"
 	"runtime"
-	"slices"
 	"strings"
 	"testing"
 
@@ -536,26 +535,34 @@ func TestCrashFindsState(t *testing.T) {
 }
 
 func TestSample(t *testing.T) {
-	numbers := make([]int, 2*crashes+1)
-	for i := range numbers {
-		numbers[i] = i + 1
-	}
 	for _, n := range []int{0, 1, crashes} {
-		if got := sample(numbers[:n], 2); !slices.Equal(got, numbers[:n]) {
+		if got := sample(n); len(got) != n || n > 0 && (got[0] != 1 || got[n-1] != n) {
 			t.Errorf("of %d operations %d fail, want all", n, len(got))
 		}
 	}
-	var all []int
-	for offset := range 3 {
-		some := sample(numbers, offset)
-		if len(some) > crashes || len(some) < crashes/2 {
-			t.Errorf("of %d operations %d fail", len(numbers), len(some))
+	for _, n := range []int{crashes + 1, 100*crashes - 1} {
+		some := sample(n)
+		if len(some) > crashes || len(some) < crashes/2 || some[0] != 1 || some[len(some)-1] < n-n/crashes-1 {
+			t.Errorf("of %d operations %d fail, from %d to %d; want up to %d, over all", n, len(some), some[0], some[len(some)-1], crashes)
 		}
-		all = append(all, some...)
 	}
-	if slices.Sort(all); !slices.Equal(all, numbers) {
-		t.Error("want each operation to fail in one of three ways")
+	*everyCrash = true
+	defer func() { *everyCrash = false }()
+	if n := 3 * crashes; len(sample(n)) != n {
+		t.Errorf("with -crash.all %d of %d operations fail", len(sample(n)), n)
 	}
+}
+
+// TestCrashFindsGuesses: an error of the store is no answer.
+func TestCrashFindsGuesses(t *testing.T) {
+	goesOn := migrate.Migration{Version: 1, Name: "goes_on", Up: func(ctx context.Context, tx *migrate.Tx) error {
+		if _, err := tx.Get([]byte("app/z")); err != nil && !errors.Is(err, store.ErrNotFound) {
+			return set("app/a", "without z")(ctx, tx)
+		}
+		return set("app/a", "with z")(ctx, tx)
+	}}
+	s := suite(t, nil, goesOn)
+	wantText(t, s.crash(t.Context(), goesOn, nil), "v0001_goes_on.go", "Error at operation", `+ "app/a"`)
 }
 
 // TestCrashFindsDroppedErrors: what a migration makes of an error of the store must
