@@ -16,21 +16,21 @@ demo:
 	@go run ./testdata/demo
 
 test:
-	go test $(RACE) ./...
+	go test -timeout 30m $(RACE) ./...
 	cd $(NOTES) && go test $(RACE) ./...
 
 bench:
 	@go run ./testdata/bench $(BENCH)
 
 check: lint tidy generated
-	go test -race ./...
+	go test -timeout 30m -race ./...
 	cd $(NOTES) && go test -race ./...
 
 soak:
 	KVMIGRATE_SOAK=1 go test -count=1 -timeout 2h -run 'Kill|PowerLoss' ./migrate ./migrate/backup ./store/badgerstore
 
 lint:
-	@test -z "$$(gofmt -l store migrate migrations systables testdata)" || { gofmt -l store migrate migrations systables testdata; exit 1; }
+	@test -z "$$(gofmt -l docs store migrate migrations systables testdata)" || { gofmt -l docs store migrate migrations systables testdata; exit 1; }
 	go vet ./... ./testdata/demo ./testdata/bench
 	dir=$$(mktemp -d) && trap 'rm -rf "$$dir"' EXIT && go build -o "$$dir/migratevet" ./migrate/cmd/migratevet && \
 		go vet -vettool="$$dir/migratevet" -live github.com/kvmigrate/kvmigrate/systables ./migrations && \
