@@ -58,8 +58,18 @@ var (
 			return tuple.AppendString(key, string(r.ID))
 		},
 	})
-	AuditLogs = newTable("audit_logs", 1, func(r AuditLog) AuditID { return r.ID })
-	Metrics   = newTable("metrics", 1, func(r Metric) MetricID { return r.ID })
+	AuditLogs = newTable("audit_logs", 2, func(r AuditLog) AuditID { return r.ID }, index[AuditLog]{
+		name: "timestamp", columns: []string{"timestamp", "audit_id"},
+		key: func(r AuditLog) []byte {
+			return tuple.AppendString(tuple.AppendInt(nil, int64(r.Timestamp)), string(r.ID))
+		},
+	})
+	Metrics = newTable("metrics", 2, func(r Metric) MetricID { return r.ID }, index[Metric]{
+		name: "recorded_at", columns: []string{"recorded_at", "metric_id"},
+		key: func(r Metric) []byte {
+			return tuple.AppendString(tuple.AppendInt(nil, int64(r.RecordedAt)), string(r.ID))
+		},
+	})
 )
 
 // User is a row of system.users.

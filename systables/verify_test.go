@@ -189,7 +189,7 @@ func TestVerify(t *testing.T) {
 	if got != nil || found.Skipped != nil {
 		t.Fatalf("a store as it should be has findings: %v, skipped %v", got, found.Skipped)
 	}
-	checked := map[string]uint64{"history records": 4, "catalog entries": 8, "tables": 8, "rows": 30 + 30 + 5 + 8, "index entries": 60}
+	checked := map[string]uint64{"history records": uint64(migrate.DefaultRegistry().Latest()), "catalog entries": 8, "tables": 8, "rows": 30 + 30 + 5 + 8, "index entries": 62}
 	if diff := cmp.Diff(checked, found.Checked); diff != "" {
 		t.Errorf("checked (-want +got):\n%s", diff)
 	}
@@ -220,7 +220,7 @@ func TestVerifySample(t *testing.T) {
 	if got != nil {
 		t.Errorf("findings %v", got)
 	}
-	want := map[string]uint64{"history records": 4, "catalog entries": 8, "tables": 8, "rows": 3*5 + 5, "index entries": 10}
+	want := map[string]uint64{"history records": uint64(migrate.DefaultRegistry().Latest()), "catalog entries": 8, "tables": 8, "rows": 3*5 + 5, "index entries": 12}
 	if diff := cmp.Diff(want, found.Checked); diff != "" {
 		t.Errorf("checked (-want +got):\n%s", diff)
 	}
@@ -234,7 +234,8 @@ var oldStores = map[uint32][2]map[string]int{
 	1: {{}, {"row_value": 3}},
 	2: {{"row_null": 29, "row_undeclared": 7, "undeclared": 2}, {"row_null": 29, "row_undeclared": 5, "row_value": 3, "undeclared": 2}},
 	3: {{"row_null": 43, "row_undeclared": 6, "undeclared": 2}, {"row_null": 43, "row_undeclared": 6, "row_value": 7, "undeclared": 2}},
-	4: {{"row_null": 43, "row_undeclared": 6, "row_value": 7, "undeclared": 2}, {"row_null": 43, "row_undeclared": 6, "row_value": 7, "undeclared": 2}},
+	4: {{"row_null": 43, "row_undeclared": 6, "undeclared": 2}, {"row_null": 43, "row_undeclared": 6, "row_value": 7, "undeclared": 2}},
+	5: {{"row_null": 48, "row_undeclared": 7, "row_value": 7, "undeclared": 2}, {"row_null": 48, "row_undeclared": 7, "row_value": 7, "undeclared": 2}},
 }
 
 // TestVerifyOldStores verifies copies of the old stores, opened read-only, and wants
