@@ -42,7 +42,7 @@ func jobs(t *testing.T, n int) []store.Entry {
 	return rows(t, n, "system.jobs/job-%06d", func(i int) map[string]any {
 		return map[string]any{
 			"job_id": fmt.Sprintf("job-%06d", i), "job_type": "flush", "namespace_id": "ns_00", "node_id": "node-1",
-			"status": []string{"pending", "running", "completed", "failed", ""}[i%5], "created_at": 1742825304571 - i*7919%1000,
+			"status": []string{"pending", "running", "completed", "failed", "cancelled"}[i%5], "created_at": 1742825304571 - i*7919%1000,
 		}
 	})
 }
@@ -173,7 +173,7 @@ func TestJobsInBatches(t *testing.T) {
 
 	var all []systables.Job
 	err := st.View(t.Context(), func(s store.Reader) error {
-		for _, status := range []string{"", "completed", "failed", "pending", "running"} {
+		for _, status := range []string{"cancelled", "completed", "failed", "pending", "running"} {
 			for job, err := range systables.JobsByStatus(s, status) {
 				if err != nil {
 					return err

@@ -27,6 +27,10 @@ type Column struct {
 	// Values are the only ones that a column of type Text can have; nil if any
 	// is. The catalog does not store them.
 	Values []string `cbor:"-"`
+
+	// Secret says that values are not to be shown to people unless they ask for
+	// them. The catalog does not store it.
+	Secret bool `cbor:"-"`
 }
 
 // An IndexDefinition is what the catalog says of one index.
@@ -80,7 +84,8 @@ var columnTypes = map[reflect.Type]string{
 }
 
 // columnsOf returns the columns of a row type: a field each, a pointer where null is
-// allowed, with the only values it can have in the tag "values".
+// allowed, with the only values it can have in the tag "values", and the tag
+// "secret" if people are not to see them.
 func columnsOf(row reflect.Type) []Column {
 	columns := make([]Column, row.NumField())
 	for i := range columns {
@@ -90,6 +95,7 @@ func columnsOf(row reflect.Type) []Column {
 		if values, ok := f.Tag.Lookup("values"); ok {
 			c.Values = strings.Split(values, ",")
 		}
+		c.Secret = f.Tag.Get("secret") == "true"
 		typ := f.Type
 		if typ.Kind() == reflect.Pointer {
 			c.Nullable, typ = true, typ.Elem()

@@ -43,12 +43,12 @@ type JSON string
 // The tables. Their methods may be called concurrently, each within a
 // transaction of its own.
 var (
-	Users = newTable("users", 2, func(r User) UserID { return r.ID }, index[User]{
+	Users = UserTable{newTable("users", 2, func(r User) UserID { return r.ID }, index[User]{
 		name: "username", columns: []string{"username"}, unique: true,
 		key: func(r User) []byte { return tuple.AppendString(nil, r.Username) },
-	})
-	Namespaces  = newTable("namespaces", 1, func(r Namespace) NamespaceID { return r.ID })
-	Tables      = newTable("tables", 1, func(r TableRow) TableID { return r.ID })
+	})}
+	Namespaces  = newTable("namespaces", 1, func(r Namespace) NamespaceID { return r.ID }).under(namespaceRules)
+	Tables      = newTable("tables", 1, func(r TableRow) TableID { return r.ID }).under(tableRules)
 	Storages    = newTable("storages", 1, func(r Storage) StorageID { return r.ID })
 	LiveQueries = newTable("live_queries", 1, func(r LiveQuery) LiveID { return r.ID })
 	Jobs        = newTable("jobs", 2, func(r Job) JobID { return r.ID }, index[Job]{
@@ -76,7 +76,7 @@ var (
 type User struct {
 	ID           UserID     `cbor:"user_id"`
 	Username     string     `cbor:"username"` // unique
-	PasswordHash string     `cbor:"password_hash"`
+	PasswordHash string     `cbor:"password_hash" secret:"true"`
 	Role         string     `cbor:"role" values:"user,service,dba,system"`
 	Email        *string    `cbor:"email,omitempty"`
 	AuthType     string     `cbor:"auth_type" values:"password,oauth,internal"`
@@ -86,7 +86,7 @@ type User struct {
 	CreatedAt    Timestamp  `cbor:"created_at"`
 	UpdatedAt    Timestamp  `cbor:"updated_at"`
 	LastSeen     *Timestamp `cbor:"last_seen,omitempty"`
-	DeletedAt    *Timestamp `cbor:"deleted_at,omitempty"` // soft delete
+	DeletedAt    *Timestamp `cbor:"deleted_at,omitempty"` // see [UserTable.SoftDelete]
 
 	FailedLoginAttempts int32      `cbor:"failed_login_attempts"`
 	LockedUntil         *Timestamp `cbor:"locked_until,omitempty"`
@@ -99,10 +99,12 @@ type Namespace struct {
 	Name       string      `cbor:"name"`
 	CreatedAt  Timestamp   `cbor:"created_at"`
 	Options    *string     `cbor:"options,omitempty"` // JSON
-	TableCount int32       `cbor:"table_count"`
+	TableCount int32       `cbor:"table_count"`       // kept by Tables: see there
 }
 
-// TableRow is a row of system.tables.
+// TableRow is a row of system.tables. Its ID is its Namespace, a colon and its Name,
+// and the namespace must exist. Insert and Delete keep the namespace's TableCount,
+// and a namespace that has tables cannot be deleted.
 type TableRow struct {
 	ID            TableID   `cbor:"table_id"`
 	Name          string    `cbor:"table_name"`
@@ -121,7 +123,7 @@ type Storage struct {
 	Description          *string   `cbor:"description,omitempty"`
 	Type                 string    `cbor:"storage_type" values:"filesystem,s3,azure,gcs"`
 	BaseDirectory        string    `cbor:"base_directory"`
-	Credentials          *string   `cbor:"credentials,omitempty"` // encrypted JSON
+	Credentials          *string   `cbor:"credentials,omitempty" secret:"true"` // encrypted JSON
 	SharedTablesTemplate string    `cbor:"shared_tables_template"`
 	UserTablesTemplate   string    `cbor:"user_tables_template"`
 	CreatedAt            Timestamp `cbor:"created_at"`

@@ -1,14 +1,13 @@
 package systables
 
 import (
-	"bytes"
 	"errors"
 	"fmt"
-	"iter"
 	"reflect"
 
+	"github.com/hashicorp/go-multierror"
+
 	"github.com/kvmigrate/kvmigrate/store"
-	"github.com/kvmigrate/kvmigrate/store/tuple"
 	"github.com/kvmigrate/kvmigrate/store/value"
 )
 
@@ -19,15 +18,19 @@ var (
 	// ErrExists means that the table has a row with that primary key, or with that
 	// value in a unique column, already.
 	ErrExists = errors.New("row already exists")
+
+	// ErrInUse means that the row cannot be deleted because rows of another table
+	// depend on it.
+	ErrInUse = errors.New("row is in use")
 )
 
 // A RowError says which table and row an operation failed on. The key is a field
 // and not part of the text, because it can be secret.
 type RowError struct {
-	Op    string // "get", "insert", "update", "delete", "scan"
+	Op    string // "get", "insert", "put", "update", "delete", "scan"
 	Table string // with its schema, for example "system.users"
 	Key   string // the primary key
-	Err   error
+	Err   error  // a *multierror.Error if the row has several faults
 }
 
 func (e *RowError) Error() string { return fmt.Sprintf("%s %s: %v", e.Op, e.Table, e.Err) }
@@ -38,22 +41,17 @@ func (e *RowError) Unwrap() error { return e.Err }
 // A Table reads and writes the rows R of one system table by their keys K, and
 // keeps its indexes in the same transaction. Its errors are [*RowError]s. Its
 // methods may be called concurrently, each within a transaction of its own.
+//
+// What is written is valid: see [Definition.Validate]. A row that is not, or whose
+// unique values are taken, is refused with all of its faults together, each a
+// [*ColumnError] or a match of [ErrExists], and nothing is written.
 type Table[K ~string, R any] struct {
 	name       string
 	rows       store.Partition
 	key        func(R) K
 	indexes    []index[R]
+	rules      rules[R]
 	definition Definition // without the indexes
-}
-
-// An index finds rows by something other than their primary key. Its entries
-// expire with their rows.
-type index[R any] struct {
-	name    string
-	columns []string
-	unique  bool
-	key     func(R) []byte // the tuple of the columns; not unique, it ends with the primary key
-	part    store.Partition
 }
 
 // newTable returns the table of that name, whose own schema is at version. Its
@@ -69,107 +67,117 @@ func newTable[K ~string, R any](name string, version uint32, key func(R) K, inde
 	return t
 }
 
+// rules are what a table's rows have to do with those of others. In both functions
+// old is nil if the row is new, and row is nil if it is deleted.
+type rules[R any] struct {
+	check func(s store.Reader, old, row *R) []error // why a change is refused
+	after func(tx store.Txn, old, row *R) error     // makes the changes elsewhere that go with it
+}
+
+// under returns t with r, which may have one of the two functions.
+func (t Table[K, R]) under(r rules[R]) Table[K, R] {
+	t.rules = r
+	return t
+}
+
 // Name returns the table's name with its schema, for example "system.users".
 func (t Table[K, R]) Name() string { return t.name }
 
 // Get returns the row with that key. The error matches [ErrNotFound] if there is
 // none, and [store.ErrCorrupt] if the row cannot be decoded.
 func (t Table[K, R]) Get(s store.Reader, key K) (R, error) {
-	row, err := t.get(s, key)
+	_, row, err := t.get(s, key)
 	return row, t.fail("get", key, err)
 }
 
 // Insert adds row. The error matches [ErrExists] if its key, or its value in a
-// unique index, is taken; nothing must then be committed.
+// unique index, is taken, and [ErrInvalid] if it is not valid.
 func (t Table[K, R]) Insert(tx store.Txn, row R) error {
-	key := t.key(row)
-	switch _, err := t.get(tx, key); {
+	c := change[K, R]{key: t.key(row), row: &row}
+	switch _, err := tx.Get(t.rows.Key([]byte(c.key))); {
 	case err == nil:
-		return t.fail("insert", key, ErrExists)
-	case !errors.Is(err, ErrNotFound):
-		return t.fail("insert", key, err)
+		c.faults = append(c.faults, ErrExists)
+	case !errors.Is(err, store.ErrNotFound):
+		return t.fail("insert", c.key, err)
 	}
-	if err := t.addToIndexes(tx, row, nil, 0); err != nil {
-		return t.fail("insert", key, err)
-	}
-	return t.fail("insert", key, t.put(tx, store.Entry{}, row))
+	return t.apply(tx, "insert", &c)
 }
 
-// Update replaces the row with that key by what change makes of it, and keeps
+// Update replaces the row with that key by what update makes of it, and keeps
 // the entry's expiry and user meta. The primary key must stay the same. The error
-// matches [ErrNotFound] if there is no such row, and [ErrExists] if a unique
-// value is taken. change may run again if the transaction is retried.
-func (t Table[K, R]) Update(tx store.Txn, key K, change func(R) (R, error)) error {
-	return t.fail("update", key, t.update(tx, key, change))
-}
-
-func (t Table[K, R]) update(tx store.Txn, key K, change func(R) (R, error)) error {
-	e, err := tx.Get(t.rows.Key([]byte(key)))
+// matches [ErrNotFound] if there is no such row, [ErrExists] if a unique value is
+// taken, and [ErrInvalid] if the new row is not valid; an error of update is in it
+// unchanged. update may run again if the transaction is retried.
+func (t Table[K, R]) Update(tx store.Txn, key K, update func(R) (R, error)) error {
+	e, old, err := t.get(tx, key)
 	if err != nil {
-		return notFound(err)
+		return t.fail("update", key, err)
 	}
-	old, err := t.decode(e.Value)
+	row, err := update(old)
 	if err != nil {
-		return err
-	}
-	row, err := change(old)
-	if err != nil {
-		return err
+		return t.fail("update", key, err)
 	}
 	if t.key(row) != key {
-		return errors.New("the primary key cannot change: delete the row and insert another")
+		return t.fail("update", key, errors.New("the primary key cannot change: delete the row and insert another"))
 	}
-	if err := t.removeFromIndexes(tx, old, &row); err != nil {
+	return t.apply(tx, "update", &change[K, R]{key: key, old: &old, row: &row, entry: e})
+}
+
+// Put makes the table have rows: each is added, or replaces the one with its key,
+// whose expiry and user meta it keeps. Rows may swap unique values. If any of them
+// is at fault nothing is written, and the error is a *multierror.Error of a
+// [*RowError] for each that is, in their order. A key that comes twice is a fault
+// that matches [ErrExists].
+func (t Table[K, R]) Put(tx store.Txn, rows ...R) error {
+	changes := make([]*change[K, R], len(rows))
+	seen := make(map[K]bool, len(rows))
+	for i, row := range rows {
+		c := &change[K, R]{key: t.key(row), row: &row}
+		changes[i] = c
+		if seen[c.key] {
+			c.faults = append(c.faults, fmt.Errorf("%w: its key comes twice", ErrExists))
+			continue
+		}
+		seen[c.key] = true
+		switch e, old, err := t.get(tx, c.key); {
+		case err == nil:
+			c.entry, c.old = e, &old
+		case !errors.Is(err, ErrNotFound):
+			return t.fail("put", c.key, err)
+		}
+	}
+	if err := t.check(tx, "put", changes); err != nil {
 		return err
 	}
-	if err := t.addToIndexes(tx, row, &old, e.ExpiresAt); err != nil {
-		return err
+	var refused *multierror.Error
+	for _, c := range changes {
+		if err := t.refusal("put", c); err != nil {
+			refused = multierror.Append(refused, err)
+		}
 	}
-	return t.put(tx, e, row)
+	if refused != nil {
+		return refused
+	}
+	return t.write(tx, "put", changes)
 }
 
 // Delete removes the row with that key. The error matches [ErrNotFound] if there
-// is none.
+// is none, and [ErrInUse] if others depend on it.
 func (t Table[K, R]) Delete(tx store.Txn, key K) error {
-	row, err := t.get(tx, key)
+	_, old, err := t.get(tx, key)
 	if err != nil {
 		return t.fail("delete", key, err)
 	}
-	if err := t.removeFromIndexes(tx, row, nil); err != nil {
-		return t.fail("delete", key, err)
-	}
-	return t.fail("delete", key, tx.Delete(t.rows.Key([]byte(key))))
+	return t.apply(tx, "delete", &change[K, R]{key: key, old: &old})
 }
 
-// All yields the rows whose key starts with prefix, in key order. The first
-// error is yielded once, with a zero row, and ends the sequence.
-func (t Table[K, R]) All(s store.Reader, prefix K) iter.Seq2[R, error] {
-	return func(yield func(R, error) bool) {
-		var zero R
-		for e, err := range s.Scan(store.Scan{Prefix: t.rows.Key([]byte(prefix))}) {
-			if err != nil {
-				yield(zero, t.fail("scan", prefix, err))
-				return
-			}
-			row, err := t.decode(e.Value)
-			if err != nil {
-				key, _ := t.rows.Cut(e.Key)
-				yield(zero, t.fail("scan", K(key), err))
-				return
-			}
-			if !yield(row, nil) {
-				return
-			}
-		}
-	}
-}
-
-func (t Table[K, R]) get(s store.Reader, key K) (row R, err error) {
-	e, err := s.Get(t.rows.Key([]byte(key)))
+func (t Table[K, R]) get(s store.Reader, key K) (e store.Entry, row R, err error) {
+	e, err = s.Get(t.rows.Key([]byte(key)))
 	if err != nil {
-		return row, notFound(err)
+		return e, row, notFound(err)
 	}
-	return t.decode(e.Value)
+	row, err = t.decode(e.Value)
+	return e, row, err
 }
 
 func (t Table[K, R]) decode(data []byte) (row R, err error) {
@@ -177,57 +185,6 @@ func (t Table[K, R]) decode(data []byte) (row R, err error) {
 		return row, fmt.Errorf("%w: %w", store.ErrCorrupt, err)
 	}
 	return row, nil
-}
-
-// put stores row with the expiry and user meta of e.
-func (t Table[K, R]) put(tx store.Txn, e store.Entry, row R) error {
-	data, err := value.Marshal(row)
-	if err != nil {
-		return err
-	}
-	e.Key, e.Value = t.rows.Key([]byte(t.key(row))), data
-	return tx.Set(e)
-}
-
-// addToIndexes adds row, which expires at expiresAt, to the indexes in which its
-// entry differs from old's.
-func (t Table[K, R]) addToIndexes(tx store.Txn, row R, old *R, expiresAt uint64) error {
-	ref, err := value.Marshal(string(t.key(row)))
-	if err != nil {
-		return err
-	}
-	for _, ix := range t.indexes {
-		key := ix.part.Key(ix.key(row))
-		if old != nil && bytes.Equal(ix.key(*old), ix.key(row)) {
-			continue
-		}
-		if ix.unique {
-			switch _, err := tx.Get(key); {
-			case err == nil:
-				return fmt.Errorf("%w: its %s is taken", ErrExists, ix.name)
-			case !errors.Is(err, store.ErrNotFound):
-				return err
-			}
-		}
-		if err := tx.Set(store.Entry{Key: key, Value: ref, ExpiresAt: expiresAt}); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-// removeFromIndexes removes row from the indexes in which its entry differs from
-// next's.
-func (t Table[K, R]) removeFromIndexes(tx store.Txn, row R, next *R) error {
-	for _, ix := range t.indexes {
-		if next != nil && bytes.Equal(ix.key(*next), ix.key(row)) {
-			continue
-		}
-		if err := tx.Delete(ix.part.Key(ix.key(row))); err != nil {
-			return err
-		}
-	}
-	return nil
 }
 
 func (t Table[K, R]) fail(op string, key K, err error) error {
@@ -245,73 +202,103 @@ func notFound(err error) error {
 	return err
 }
 
-// follow returns the row that e, an entry of ix, stands for, and its key as far as
-// it is known. The error matches [store.ErrCorrupt] if there is no such row or it
-// belongs elsewhere in ix, and [ErrNotFound] if e is not there any more.
-func (t Table[K, R]) follow(s store.Reader, ix index[R], e store.Entry) (row R, key K, err error) {
-	var none R
-	if err := value.Unmarshal(e.Value, &key); err != nil {
-		return none, key, fmt.Errorf("%w: entry of index %s: %w", store.ErrCorrupt, ix.name, err)
-	}
-	row, err = t.get(s, key)
-	if err == nil && bytes.Equal(ix.part.Key(ix.key(row)), e.Key) {
-		return row, key, nil
-	}
-	if err != nil && !errors.Is(err, ErrNotFound) {
-		return none, key, err
-	}
-	// An entry can go after it was read: the caller may write while a scan runs, and
-	// a snapshot does not stop the clock that makes entries expire.
-	if _, err := s.Get(e.Key); err != nil {
-		return none, key, notFound(err)
-	}
-	return none, key, fmt.Errorf("%w: an entry of index %s has no row, or one with other columns", store.ErrCorrupt, ix.name)
+// A change is what is to happen to one row.
+type change[K ~string, R any] struct {
+	key      K
+	old, row *R          // nil if there is none before, or after
+	entry    store.Entry // the row's, whose expiry and user meta stay
+	faults   []error     // why it cannot be made
 }
 
-// UserByName returns the user with that username, through the unique index. The
-// error matches [ErrNotFound] if there is none, and [store.ErrCorrupt] if the
-// index and the rows contradict each other.
-func UserByName(s store.Reader, username string) (User, error) {
-	ix := Users.indexes[0]
-	e, err := s.Get(ix.part.Key(tuple.AppendString(nil, username)))
-	if err != nil {
-		return User{}, Users.fail("get", "", notFound(err))
+// apply makes one change, or returns its *RowError.
+func (t Table[K, R]) apply(tx store.Txn, op string, c *change[K, R]) error {
+	changes := []*change[K, R]{c}
+	if err := t.check(tx, op, changes); err != nil {
+		return err
 	}
-	user, id, err := Users.follow(s, ix, e)
-	return user, Users.fail("get", id, err)
+	if err := t.refusal(op, c); err != nil {
+		return err
+	}
+	return t.write(tx, op, changes)
 }
 
-// JobsByStatus yields the jobs with that status in the order in which they were
-// created, and those of one millisecond in the order of their keys, through the
-// index. It reads no other jobs and holds one at a time. The first error is
-// yielded once, with a zero Job, and ends the sequence; it matches
-// [store.ErrCorrupt] if a row cannot be decoded or the index and the rows
-// contradict each other. The transaction may change jobs meanwhile: one that loses
-// the status before its turn is not yielded; whether one that gains it is, is not
-// defined.
-func JobsByStatus(s store.Reader, status string) iter.Seq2[Job, error] {
-	ix := Jobs.indexes[0]
-	prefix := ix.part.Key(tuple.AppendString(nil, status))
-	return func(yield func(Job, error) bool) {
-		for e, err := range s.Scan(store.Scan{Prefix: prefix}) {
-			if err != nil {
-				yield(Job{}, Jobs.fail("scan", "", err))
-				return
+// refusal returns the faults of c as one *RowError, or nil.
+func (t Table[K, R]) refusal(op string, c *change[K, R]) error {
+	switch len(c.faults) {
+	case 0:
+		return nil
+	case 1:
+		return t.fail(op, c.key, c.faults[0])
+	}
+	return t.fail(op, c.key, &multierror.Error{Errors: c.faults})
+}
+
+// check adds to the faults of changes, and writes nothing. The error is one of the
+// store's.
+func (t Table[K, R]) check(s store.Reader, op string, changes []*change[K, R]) error {
+	unique := t.claimsOf(changes)
+	for _, c := range changes {
+		if err := t.checkOne(s, c, unique); err != nil {
+			return t.fail(op, c.key, err)
+		}
+	}
+	return nil
+}
+
+// checkOne encodes the row of c and adds to its faults.
+func (t Table[K, R]) checkOne(s store.Reader, c *change[K, R], unique claims[K]) error {
+	if c.row != nil {
+		if err := t.encode(c); err != nil {
+			return err
+		}
+		for _, f := range t.definition.faults([]byte(c.key), c.entry.Value) {
+			c.faults = append(c.faults, f)
+		}
+		taken, err := t.takenOf(s, c, unique)
+		if err != nil {
+			return err
+		}
+		c.faults = append(c.faults, taken...)
+	}
+	if t.rules.check != nil {
+		c.faults = append(c.faults, t.rules.check(s, c.old, c.row)...)
+	}
+	return nil
+}
+
+// encode makes c's entry that of its row.
+func (t Table[K, R]) encode(c *change[K, R]) (err error) {
+	c.entry.Key = t.rows.Key([]byte(c.key))
+	c.entry.Value, err = value.Marshal(*c.row)
+	return err
+}
+
+// write makes changes that were checked.
+func (t Table[K, R]) write(tx store.Txn, op string, changes []*change[K, R]) error {
+	steps := []func(store.Txn, *change[K, R]) error{
+		t.leaveIndexes, // all of them, before another row takes what one gives up
+		t.writeRow,
+		t.enterIndexes,
+		func(tx store.Txn, c *change[K, R]) error {
+			if t.rules.after == nil {
+				return nil
 			}
-			if !tuple.HasPrefix(e.Key, prefix) {
-				return // the jobs of a longer status follow
-			}
-			job, id, err := Jobs.follow(s, ix, e)
-			switch {
-			case errors.Is(err, ErrNotFound):
-				continue
-			case err != nil:
-				yield(Job{}, Jobs.fail("scan", id, err))
-				return
-			}
-			if !yield(job, nil) {
-				return
+			return t.rules.after(tx, c.old, c.row)
+		},
+	}
+	for _, step := range steps {
+		for _, c := range changes {
+			if err := step(tx, c); err != nil {
+				return t.fail(op, c.key, err)
 			}
 		}
 	}
+	return nil
+}
+
+func (t Table[K, R]) writeRow(tx store.Txn, c *change[K, R]) error {
+	if c.row == nil {
+		return tx.Delete(t.rows.Key([]byte(c.key)))
+	}
+	return tx.Set(c.entry)
 }

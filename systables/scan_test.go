@@ -1,0 +1,183 @@
+package systables_test
+
+import (
+	"errors"
+	"fmt"
+	"iter"
+	"math"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/kvmigrate/kvmigrate/store"
+	"github.com/kvmigrate/kvmigrate/systables"
+)
+
+// collect returns what seq yields, at most limit if that is not 0.
+func collect[R any, K comparable](seq iter.Seq2[R, error], key func(R) K, limit int) (keys []K, err error) {
+	for row, err := range seq {
+		if err != nil {
+			return keys, err
+		}
+		if keys = append(keys, key(row)); len(keys) == limit {
+			break
+		}
+	}
+	return keys, nil
+}
+
+func TestScans(t *testing.T) {
+	st := open(t)
+	id := func(u systables.User) systables.UserID { return u.ID }
+	if err := update(t, st, func(tx store.Txn) error {
+		return systables.Users.Put(tx, userNamed("a", "1"), userNamed("b1", "2"), userNamed("b2", "3"), userNamed("b\xc3\xbf", "4"), userNamed("c", "5"))
+	}); err != nil {
+		t.Fatal(err)
+	}
+	err := st.View(t.Context(), func(s store.Reader) error {
+		for name, tt := range map[string]struct {
+			rows  iter.Seq2[systables.User, error]
+			limit int
+			want  []systables.UserID
+		}{
+			"all":             {systables.Users.All(s, ""), 0, []systables.UserID{"a", "b1", "b2", "bÿ", "c"}},
+			"prefix":          {systables.Users.All(s, "b"), 0, []systables.UserID{"b1", "b2", "bÿ"}},
+			"limit":           {systables.Users.All(s, "b"), 1, []systables.UserID{"b1"}},
+			"backward":        {systables.Users.Backward(s, ""), 0, []systables.UserID{"c", "bÿ", "b2", "b1", "a"}},
+			"prefix backward": {systables.Users.Backward(s, "b"), 0, []systables.UserID{"bÿ", "b2", "b1"}},
+			"last":            {systables.Users.Backward(s, "b"), 1, []systables.UserID{"bÿ"}},
+			"none":            {systables.Users.Backward(s, "d"), 0, nil},
+		} {
+			got, err := collect(tt.rows, id, tt.limit)
+			if err != nil {
+				t.Errorf("%s: %v", name, err)
+			}
+			if diff := cmp.Diff(tt.want, got); diff != "" {
+				t.Errorf("%s (-want +got):\n%s", name, diff)
+			}
+		}
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+func TestByTime(t *testing.T) {
+	st := open(t)
+	at := time.UnixMilli
+	times := map[string]systables.Timestamp{
+		"first": math.MinInt64, "before": -1, "epoch": 0, "z-early": 1000, "a-late": 1002, "twin-1": 1001, "twin-2": 1001, "last": math.MaxInt64,
+	}
+	if err := update(t, st, func(tx store.Txn) error {
+		var errs []error
+		for id, at := range times {
+			errs = append(errs,
+				systables.AuditLogs.Insert(tx, systables.AuditLog{ID: systables.AuditID(id), Timestamp: at}),
+				systables.Metrics.Insert(tx, systables.Metric{ID: systables.MetricID(id), RecordedAt: at}))
+		}
+		return errors.Join(errs...)
+	}); err != nil {
+		t.Fatal(err)
+	}
+	all := []string{"first", "before", "epoch", "z-early", "twin-1", "twin-2", "a-late", "last"}
+	reversed := []string{"last", "a-late", "twin-2", "twin-1", "z-early", "epoch", "before", "first"}
+	tests := map[string]struct {
+		r     systables.TimeRange
+		limit int
+		want  []string
+	}{
+		"all":                     {systables.TimeRange{}, 0, all},
+		"all, newest first":       {systables.TimeRange{NewestFirst: true}, 0, reversed},
+		"since":                   {systables.TimeRange{Since: at(1001)}, 0, all[4:]},
+		"since, newest first":     {systables.TimeRange{Since: at(1001), NewestFirst: true}, 0, reversed[:4]},
+		"until":                   {systables.TimeRange{Until: at(1001)}, 0, all[:4]},
+		"until, newest first":     {systables.TimeRange{Until: at(1001), NewestFirst: true}, 0, reversed[4:]},
+		"both":                    {systables.TimeRange{Since: at(-1), Until: at(1001)}, 0, all[1:4]},
+		"both, newest first":      {systables.TimeRange{Since: at(-1), Until: at(1001), NewestFirst: true}, 0, reversed[4:7]},
+		"between two":             {systables.TimeRange{Since: at(2), Until: at(3)}, 0, nil},
+		"between, newest first":   {systables.TimeRange{Since: at(2), Until: at(3), NewestFirst: true}, 0, nil},
+		"empty":                   {systables.TimeRange{Since: at(1001), Until: at(1001)}, 0, nil},
+		"upside down":             {systables.TimeRange{Since: at(1002), Until: at(1000)}, 0, nil},
+		"upside down, reverse":    {systables.TimeRange{Since: at(1002), Until: at(1000), NewestFirst: true}, 0, nil},
+		"since within a ms":       {systables.TimeRange{Since: at(1001).Add(time.Nanosecond)}, 0, all[6:]},
+		"until within a ms":       {systables.TimeRange{Until: at(1001).Add(time.Nanosecond)}, 0, all[:6]},
+		"before 1970 within a ms": {systables.TimeRange{Since: at(-1).Add(time.Nanosecond), Until: at(0).Add(time.Nanosecond)}, 0, all[2:3]},
+		"the newest two":          {systables.TimeRange{NewestFirst: true}, 2, reversed[:2]},
+		"in another time zone":    {systables.TimeRange{Since: at(1001).In(time.FixedZone("", 3600))}, 0, all[4:]},
+	}
+	err := st.View(t.Context(), func(s store.Reader) error {
+		for name, tt := range tests {
+			logs, err := collect(systables.AuditLogsByTime(s, tt.r), func(r systables.AuditLog) string { return string(r.ID) }, tt.limit)
+			if diff := cmp.Diff(tt.want, logs); diff != "" || err != nil {
+				t.Errorf("audit logs, %s: %v (-want +got):\n%s", name, err, diff)
+			}
+			metrics, err := collect(systables.MetricsByTime(s, tt.r), func(r systables.Metric) string { return string(r.ID) }, tt.limit)
+			if diff := cmp.Diff(tt.want, metrics); diff != "" || err != nil {
+				t.Errorf("metrics, %s: %v (-want +got):\n%s", name, err, diff)
+			}
+		}
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+// counted counts the entries that a reader gives out.
+type counted struct {
+	store.Reader
+	n int
+}
+
+func (c *counted) Get(key []byte) (store.Entry, error) {
+	c.n++
+	return c.Reader.Get(key)
+}
+
+func (c *counted) Scan(s store.Scan) iter.Seq2[store.Entry, error] {
+	return func(yield func(store.Entry, error) bool) {
+		for e, err := range c.Reader.Scan(s) {
+			c.n++
+			if !yield(e, err) {
+				return
+			}
+		}
+	}
+}
+
+// TestByTimeReadsTheRangeAlone: what a range costs does not grow with the table.
+func TestByTimeReadsTheRangeAlone(t *testing.T) {
+	st := open(t)
+	const rows, since, until = 1000, 500, 510
+	if err := update(t, st, func(tx store.Txn) error {
+		for i := range rows {
+			log := systables.AuditLog{ID: systables.AuditID(fmt.Sprint(i * 7919 % rows)), Timestamp: systables.Timestamp(i)}
+			if err := systables.AuditLogs.Insert(tx, log); err != nil {
+				return err
+			}
+		}
+		return nil
+	}); err != nil {
+		t.Fatal(err)
+	}
+	err := st.View(t.Context(), func(s store.Reader) error {
+		for _, newest := range []bool{false, true} {
+			c := &counted{Reader: s}
+			r := systables.TimeRange{Since: time.UnixMilli(since), Until: time.UnixMilli(until), NewestFirst: newest}
+			got, err := collect(systables.AuditLogsByTime(c, r), func(r systables.AuditLog) systables.Timestamp { return r.Timestamp }, 0)
+			if err != nil || len(got) != until-since {
+				t.Errorf("newest first %v: %d rows, %v", newest, len(got), err)
+			}
+			// A row and its index entry each, and the entry that is beyond the range.
+			if most := 2*(until-since) + 1; c.n > most {
+				t.Errorf("newest first %v: read %d entries, want at most %d", newest, c.n, most)
+			}
+		}
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+}
