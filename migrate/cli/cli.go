@@ -111,6 +111,10 @@ type Config struct {
 	// [migrate.VerifyOptions].Check.
 	Verify func(ctx context.Context, v *migrate.Verifier) error
 
+	// Commands, if not nil, returns commands of the program's own, which join the
+	// others. They read the store through view.
+	Commands func(view View) []*cobra.Command
+
 	// MigrationsDir is the default of new's --dir, relative to the working
 	// directory. Empty means "migrations".
 	MigrationsDir string
@@ -119,6 +123,10 @@ type Config struct {
 	// directory. Empty means testdata/golden in --dir.
 	Golden string
 }
+
+// A View opens the store that --store names, which must exist, calls read with a
+// snapshot, and closes the store again. It returns read's error.
+type View func(cmd *cobra.Command, read func(s store.Reader) error) error
 
 // OpenOptions are what a command asks of Config.Open.
 type OpenOptions struct {
@@ -158,6 +166,10 @@ func ExitCode(err error) int {
 
 // errUsage marks what is wrong with the command line.
 var errUsage = errors.New("see --help")
+
+// Usage marks an error of a program's own command as one of the command line, for
+// which the exit code is [ExitUsage].
+func Usage(err error) error { return usage(err) }
 
 func usage(err error) error { return fmt.Errorf("%w; %w", err, errUsage) }
 
@@ -232,6 +244,9 @@ Exit codes:
 	flags.BoolVarP(&a.quiet, "quiet", "q", false, "log only warnings and errors, and show no progress")
 	flags.Var(&a.logFormat, "log-format", "the form of the log: text or json")
 	root.AddCommand(a.up(), a.plan(), a.status(), a.history(), a.baseline(), a.backUp(), a.restore(), a.dump(), a.verify(), a.create(), a.version())
+	if cfg.Commands != nil {
+		root.AddCommand(cfg.Commands(a.view)...)
+	}
 	return root
 }
 
@@ -294,6 +309,13 @@ func (a *app) withRunner(cmd *cobra.Command, mustExist bool, do func(ctx context
 		log.DebugContext(ctx, "the key in question", "key", string(e.Key))
 	}
 	return err
+}
+
+// view is the View of [Config].Commands.
+func (a *app) view(cmd *cobra.Command, read func(s store.Reader) error) error {
+	return a.withRunner(cmd, true, func(ctx context.Context, _ *migrate.Runner, st store.Store) error {
+		return st.View(ctx, read)
+	})
 }
 
 // bar returns the bar of a command that migrates, nil if it is to have none.

@@ -12,6 +12,7 @@ import (
 	"github.com/kvmigrate/kvmigrate/migrate/cli"
 	"github.com/kvmigrate/kvmigrate/migrations"
 	"github.com/kvmigrate/kvmigrate/systables"
+	"github.com/kvmigrate/kvmigrate/systables/tablescli"
 )
 
 func main() { os.Exit(run()) }
@@ -21,7 +22,7 @@ func run() int {
 	defer stop()
 	cfg := cli.Config{
 		Name: "kvmigrate", Options: migrate.Options{Schema: migrations.Schema},
-		Golden: "testdata/golden", Verify: systables.Verify,
+		Golden: "testdata/golden", Verify: systables.Verify, Commands: tablescli.Commands,
 	}
 	return cli.Run(ctx, cfg, os.Args[1:], os.Stdout, os.Stderr)
 }

@@ -23,6 +23,7 @@ import (
 	"github.com/kvmigrate/kvmigrate/migrations"
 	"github.com/kvmigrate/kvmigrate/store"
 	"github.com/kvmigrate/kvmigrate/store/badgerstore"
+	"github.com/kvmigrate/kvmigrate/store/dump"
 )
 
 func TestMain(m *testing.M) {
@@ -93,6 +94,7 @@ func slow() {
 //	exits CODE kvmigrate ARG…   fails unless the exit code is CODE
 //	put STORE KEY HEX           writes a raw entry
 //	many STORE PREFIX N         writes N entries of an empty map
+//	load STORE FILE             writes the entries of a dump
 //	del STORE KEY               removes one
 //	hold STORE                  keeps the store open until the script ends
 //	await FILE                  waits until the file is there
@@ -117,6 +119,18 @@ func TestScripts(t *testing.T) {
 				change(ts, args[0], func(tx store.Txn) error {
 					for i := range n {
 						if err := tx.Set(store.Entry{Key: fmt.Appendf(nil, "%s%06d", args[1], i), Value: []byte{0xa0}}); err != nil {
+							return err
+						}
+					}
+					return nil
+				})
+			},
+			"load": func(ts *testscript.TestScript, _ bool, args []string) {
+				entries, err := dump.Read(strings.NewReader(ts.ReadFile(args[1])))
+				ts.Check(err)
+				change(ts, args[0], func(tx store.Txn) error {
+					for _, e := range entries {
+						if err := tx.Set(e); err != nil {
 							return err
 						}
 					}

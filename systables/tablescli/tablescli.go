@@ -1,0 +1,235 @@
+// Package tablescli is the commands that show the system tables to people: tables,
+// table, get and scan. Pass [Commands] to package cli as Config.Commands.
+//
+// They go by the catalog in the store and not by the row types of this program, so
+// that they show a store of another version as well. Secret columns are masked
+// unless --show-secrets is given, and so is each column that this program does not
+// know, because it cannot know whether that is secret.
+//
+// # JSON
+//
+// With --json the commands print these. The keys keep their names and meanings; new
+// ones may join them.
+//
+//	tables   [{name, rows, bytes, version, comment}]
+//	table    {name, rows, bytes, version, comment, columns, primary_key, indexes}
+//	get      {key, columns}
+//	scan     {key, columns?, malformed?}, one object a line
+//
+// bytes are the keys and values of the rows and their index entries. columns of
+// table is a list of {name, type, nullable, secret, comment} and indexes one of
+// {name, columns, unique, entries}. columns of get and scan is an object: null
+// where the row has none, numbers, booleans and texts as they are, Json as JSON,
+// a Timestamp as RFC 3339 in UTC, or as its milliseconds beyond the years 0 to 9999.
+// A value that is not of its column's type is shown as what it is, or as a text in the
+// notation of dump, and a masked one as the text "[secret]". malformed is true of a row that is no map of
+// columns.
+package tablescli
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/kvmigrate/kvmigrate/migrate/cli"
+	"github.com/kvmigrate/kvmigrate/store"
+	"github.com/kvmigrate/kvmigrate/systables"
+)
+
+// Commands returns the commands, which read the store through view.
+func Commands(view cli.View) []*cobra.Command {
+	return []*cobra.Command{tables(view), table(view), get(view), scan(view)}
+}
+
+func tables(view cli.View) *cobra.Command {
+	var asJSON bool
+	cmd := &cobra.Command{
+		Use:   "tables",
+		Short: "List the system tables: rows, size, version and comment",
+		Args:  args(0, "no arguments"),
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			return view(cmd, func(s store.Reader) error {
+				catalog, err := catalogOf(s)
+				if err != nil {
+					return err
+				}
+				all := make([]summary, len(catalog))
+				for i, d := range catalog {
+					if all[i], err = summarize(s, d); err != nil {
+						return err
+					}
+				}
+				if asJSON {
+					return encode(cmd.OutOrStdout(), all)
+				}
+				return printTables(cmd.OutOrStdout(), all)
+			})
+		},
+	}
+	return withJSON(cmd, &asJSON)
+}
+
+func table(view cli.View) *cobra.Command {
+	var asJSON bool
+	cmd := &cobra.Command{
+		Use:   "table TABLE",
+		Short: "Show a system table: its columns, indexes and number of rows",
+		Args:  args(1, "a table"),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			return view(cmd, func(s store.Reader) error {
+				d, err := definitionOf(s, args[0])
+				if err != nil {
+					return err
+				}
+				one, err := detail(s, d)
+				if err != nil {
+					return err
+				}
+				if asJSON {
+					return encode(cmd.OutOrStdout(), one)
+				}
+				return printTable(cmd.OutOrStdout(), one)
+			})
+		},
+	}
+	return withJSON(cmd, &asJSON)
+}
+
+func get(view cli.View) *cobra.Command {
+	var asJSON, secrets bool
+	cmd := &cobra.Command{
+		Use:   "get TABLE KEY",
+		Short: "Show a row of a system table",
+		Args:  args(2, "a table and a primary key"),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			return view(cmd, func(s store.Reader) error {
+				d, err := definitionOf(s, args[0])
+				if err != nil {
+					return err
+				}
+				part, err := partition(d, "")
+				if err != nil {
+					return err
+				}
+				e, err := s.Get(part.Key([]byte(args[1])))
+				if errors.Is(err, store.ErrNotFound) {
+					return &systables.RowError{Op: "get", Table: part.Name(), Key: args[1], Err: systables.ErrNotFound}
+				}
+				if err != nil {
+					return err
+				}
+				r := newRow(d, args[1], e.Value, masked(d, secrets))
+				if r.Malformed {
+					return fmt.Errorf("%w: the row is no map of columns: see dump", store.ErrCorrupt)
+				}
+				if asJSON {
+					return encode(cmd.OutOrStdout(), r)
+				}
+				return printRow(cmd.OutOrStdout(), d, r)
+			})
+		},
+	}
+	return withJSON(withSecrets(cmd, &secrets), &asJSON)
+}
+
+func scan(view cli.View) *cobra.Command {
+	var asJSON, secrets bool
+	var q query
+	cmd := &cobra.Command{
+		Use:   "scan TABLE",
+		Short: "Show the rows of a system table, each on one line",
+		Long: `Show the rows of a system table, each on one line of at most 80 columns, without
+what is null or masked; --json has all of each row.
+
+--since and --until go by the first column of type Timestamp. If the table has an
+index by it, the rows come in its order and no others are read; otherwise they come
+in the order of their keys. Times are 2025-01-15 or 2025-01-15T12:00:00Z.`,
+		Args: args(1, "a table"),
+	}
+	cmd.Flags().StringVar(&q.prefix, "prefix", "", "only rows whose key starts with this")
+	cmd.Flags().Var((*moment)(&q.since), "since", "only rows of this time or later")
+	cmd.Flags().Var((*moment)(&q.until), "until", "only rows of before this time")
+	cmd.Flags().IntVar(&q.limit, "limit", 0, "at most so many rows; 0 is all")
+	cmd.Flags().BoolVar(&q.reverse, "reverse", false, "in the opposite order")
+	cmd.RunE = func(cmd *cobra.Command, args []string) error {
+		if q.limit < 0 {
+			return cli.Usage(errors.New("--limit is less than 0"))
+		}
+		return view(cmd, func(s store.Reader) error {
+			d, err := definitionOf(s, args[0])
+			if err != nil {
+				return err
+			}
+			w := cmd.OutOrStdout()
+			show := func(r row) error { return printLine(w, d, r) }
+			if asJSON {
+				lines := json.NewEncoder(w)
+				show = func(r row) error { return lines.Encode(r) }
+			}
+			malformed := 0
+			hidden := masked(d, secrets)
+			for e, err := range q.rows(s, d) {
+				if err != nil {
+					return err
+				}
+				r := newRow(d, string(e.Key), e.Value, hidden)
+				if r.Malformed {
+					malformed++
+				}
+				if err := show(r); err != nil {
+					return err
+				}
+			}
+			if malformed > 0 {
+				return fmt.Errorf("%w: %d rows are no maps of columns: see verify", store.ErrCorrupt, malformed)
+			}
+			return nil
+		})
+	}
+	return withJSON(withSecrets(cmd, &secrets), &asJSON)
+}
+
+// args wants n arguments, which are what.
+func args(n int, what string) cobra.PositionalArgs {
+	return func(_ *cobra.Command, args []string) error {
+		if len(args) != n {
+			return cli.Usage(fmt.Errorf("want %s", what))
+		}
+		return nil
+	}
+}
+
+func withJSON(cmd *cobra.Command, asJSON *bool) *cobra.Command {
+	cmd.Flags().BoolVar(asJSON, "json", false, "print JSON")
+	return cmd
+}
+
+func withSecrets(cmd *cobra.Command, secrets *bool) *cobra.Command {
+	cmd.Flags().BoolVar(secrets, "show-secrets", false, "show secret columns, and those that this program does not know")
+	return cmd
+}
+
+// A moment is a time as a flag.
+type moment time.Time
+
+func (m *moment) String() string {
+	if t := time.Time(*m); !t.IsZero() {
+		return t.Format(time.RFC3339)
+	}
+	return ""
+}
+
+func (*moment) Type() string { return "time" }
+
+func (m *moment) Set(text string) error {
+	for _, layout := range []string{time.RFC3339, time.DateOnly} {
+		if t, err := time.Parse(layout, text); err == nil {
+			*m = moment(t)
+			return nil
+		}
+	}
+	return errors.New("want a time like 2025-01-15 or 2025-01-15T12:00:00Z")
+}
