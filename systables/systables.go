@@ -18,7 +18,7 @@
 // A row is stored under the table's partition and its primary key, as a
 // deterministic CBOR map of its columns in which a null column is absent. The
 // columns are those of the newest version; package migrations has its own copies
-// of older ones.
+// of older ones. docs/system-tables.md lists them, and the indexes.
 package systables
 
 import (
@@ -28,6 +28,8 @@ import (
 	"github.com/kvmigrate/kvmigrate/migrations"
 	"github.com/kvmigrate/kvmigrate/store"
 )
+
+//go:generate go run github.com/kvmigrate/kvmigrate/systables/tabledocs ../docs/system-tables.md
 
 // Initialize creates or upgrades the system tables of st to the newest version.
 // A store with data and no version counts as one from before versions were
