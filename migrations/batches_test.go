@@ -154,9 +154,9 @@ func TestUsersInBatches(t *testing.T) {
 	}
 }
 
-// TestJobsInBatches: the index has what the typed table would have put there.
+// TestJobsInBatches: the indexes have what the typed table would have put there.
 // Deleting the jobs through it leaves nothing, and inserting them again leaves
-// the store as the migration made it.
+// the store as the migrations made it.
 func TestJobsInBatches(t *testing.T) {
 	st := openStore(t)
 	if _, err := run(t, st, 3); err != nil {
@@ -166,9 +166,14 @@ func TestJobsInBatches(t *testing.T) {
 	put(t, st, before)
 	mustRun(t, st, 4, manyRows+2)
 	compareEntries(t, "jobs at v4", before, entriesOf(t, st, "system.jobs/"))
+	if _, err := run(t, st, 5); err != nil {
+		t.Fatal(err)
+	}
+	const pending = manyRows / 5 // of them are in the queue
+	mustRun(t, st, 6, manyRows+pending+2)
 	migrated := entriesOf(t, st, "system.jobs")
-	if n := len(migrated); n != 2*manyRows {
-		t.Errorf("%d rows and index entries, want two for each of %d jobs", n, manyRows)
+	if n := len(migrated); n != 2*manyRows+pending {
+		t.Errorf("%d rows and index entries, want two for each of %d jobs and one for each of %d pending ones", n, manyRows, pending)
 	}
 
 	var all []systables.Job

@@ -184,9 +184,27 @@ func (t Table[K, R]) through(s store.Reader, ix index[R], scan store.Scan, withi
 // the status before its turn is not yielded; whether one that gains it is, is not
 // defined.
 func JobsByStatus(s store.Reader, status string) iter.Seq2[Job, error] {
-	ix := Jobs.indexes[0]
-	prefix := ix.part.Key(tuple.AppendString(nil, status))
+	return jobsIn(s, Jobs.indexes[jobsByStatus], tuple.AppendString(nil, status))
+}
+
+// QueuedJobs yields the jobs that have a NotBefore in its order, and those of one
+// millisecond in the order of their keys, under the rules of [JobsByStatus].
+func QueuedJobs(s store.Reader) iter.Seq2[Job, error] {
+	return jobsIn(s, Jobs.indexes[jobsQueue], nil)
+}
+
+// jobsIn yields the jobs whose entries in ix start with the elements of prefix.
+func jobsIn(s store.Reader, ix index[Job], prefix []byte) iter.Seq2[Job, error] {
+	prefix = ix.part.Key(prefix)
 	return Jobs.through(s, ix, store.Scan{Prefix: prefix}, func(key []byte) bool {
-		return tuple.HasPrefix(key, prefix) // the jobs of a longer status follow
+		return tuple.HasPrefix(key, prefix) // what has a longer last element follows
 	})
+}
+
+// JobByIdempotencyKey returns the job with that idempotency key, through the unique
+// index. The error matches [ErrNotFound] if there is none, and [store.ErrCorrupt] if
+// the index and the rows contradict each other.
+func JobByIdempotencyKey(s store.Reader, key string) (Job, error) {
+	job, id, err := Jobs.find(s, Jobs.indexes[jobsByKey], tuple.AppendString(nil, key))
+	return job, Jobs.fail("get", id, err)
 }

@@ -51,14 +51,8 @@ var (
 	Tables      = newTable("tables", 1, func(r TableRow) TableID { return r.ID }).under(tableRules)
 	Storages    = newTable("storages", 1, func(r Storage) StorageID { return r.ID })
 	LiveQueries = newTable("live_queries", 1, func(r LiveQuery) LiveID { return r.ID })
-	Jobs        = newTable("jobs", 2, func(r Job) JobID { return r.ID }, index[Job]{
-		name: "status", columns: []string{"status", "created_at", "job_id"},
-		key: func(r Job) []byte {
-			key := tuple.AppendInt(tuple.AppendString(nil, r.Status), int64(r.CreatedAt))
-			return tuple.AppendString(key, string(r.ID))
-		},
-	})
-	AuditLogs = newTable("audit_logs", 2, func(r AuditLog) AuditID { return r.ID }, index[AuditLog]{
+	Jobs        = newTable("jobs", 3, func(r Job) JobID { return r.ID }, jobsIndexes...)
+	AuditLogs   = newTable("audit_logs", 2, func(r AuditLog) AuditID { return r.ID }, index[AuditLog]{
 		name: "timestamp", columns: []string{"timestamp", "audit_id"},
 		key: func(r AuditLog) []byte {
 			return tuple.AppendString(tuple.AppendInt(nil, int64(r.Timestamp)), string(r.ID))
@@ -71,6 +65,41 @@ var (
 		},
 	})
 )
+
+// The indexes of Jobs, in the order of the catalog.
+const (
+	jobsByStatus = iota
+	jobsQueue
+	jobsByKey
+)
+
+var jobsIndexes = []index[Job]{
+	jobsByStatus: {
+		name: "status", columns: []string{"status", "created_at", "job_id"},
+		key: func(r Job) []byte {
+			key := tuple.AppendInt(tuple.AppendString(nil, r.Status), int64(r.CreatedAt))
+			return tuple.AppendString(key, string(r.ID))
+		},
+	},
+	jobsQueue: {
+		name: "queue", columns: []string{"not_before", "job_id"},
+		key: func(r Job) []byte {
+			if r.NotBefore == nil {
+				return nil
+			}
+			return tuple.AppendString(tuple.AppendInt(nil, int64(*r.NotBefore)), string(r.ID))
+		},
+	},
+	jobsByKey: {
+		name: "idempotency_key", columns: []string{"idempotency_key"}, unique: true,
+		key: func(r Job) []byte {
+			if r.IdempotencyKey == nil {
+				return nil
+			}
+			return tuple.AppendString(nil, *r.IdempotencyKey)
+		},
+	},
+}
 
 // User is a row of system.users.
 type User struct {
@@ -163,6 +192,12 @@ type Job struct {
 	CompletedAt  *Timestamp `cbor:"completed_at,omitempty"`
 	NodeID       string     `cbor:"node_id"`
 	ErrorMessage *string    `cbor:"error_message,omitempty"`
+
+	Attempts       int32      `cbor:"attempts"`                  // runs begun
+	NotBefore      *Timestamp `cbor:"not_before,omitempty"`      // when a pending job may run; without it, it does not
+	IdempotencyKey *string    `cbor:"idempotency_key,omitempty"` // unique
+	RunToken       *string    `cbor:"run_token,omitempty"`       // of the run that may change a running job
+	LeaseUntil     *Timestamp `cbor:"lease_until,omitempty"`     // when that run counts as dead
 }
 
 // AuditLog is a row of system.audit_logs.

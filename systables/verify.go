@@ -239,7 +239,7 @@ func (v verification) catalogRow(d Definition) error {
 // indexed checks that a row has its entry in an index.
 func (v verification) indexed(d Definition, ix IndexDefinition, id []byte, row store.Entry) error {
 	key, ok := d.indexKey(ix, id, row.Value)
-	if !ok {
+	if !ok || key == nil {
 		return nil
 	}
 	e, err := v.Get(key)
@@ -307,8 +307,8 @@ func unlessCorrupt(err error) error {
 	return err
 }
 
-// indexKey returns the key of a row's entry in an index. It is not ok if the row has
-// no such columns, which is a fault of the row.
+// indexKey returns the key of a row's entry in an index, nil if a column of it is null.
+// It is not ok if the row has no such columns, which is a fault of the row.
 func (d Definition) indexKey(ix IndexDefinition, id, row []byte) (key []byte, ok bool) {
 	columns, err := value.UnmarshalMap(row)
 	if err != nil {
@@ -325,7 +325,7 @@ func (d Definition) indexKey(ix IndexDefinition, id, row []byte) (key []byte, ok
 		}
 		switch {
 		case !set && c.Nullable:
-			key = tuple.AppendNull(key)
+			return nil, true
 		case !set:
 			return nil, false
 		case c.Type == "Text":

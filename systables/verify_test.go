@@ -166,6 +166,8 @@ func damages() []damage {
 		{"index entry that names none", set(username("secret 2"), 7), []string{"index_malformed users"}},
 		{"a job's entry gone", del(status("pending", -3, "j3")), []string{"index_missing jobs"}},
 		{"a job's entry stale", set(status("completed", -4, "j4"), "j4"), []string{"index_stale jobs"}},
+		{"a job that waits without its entry", change("system.jobs/j8", "not_before", 5), []string{"index_missing jobs"}},
+		{"an entry of a job that does not wait", set("system.jobs.queue/"+string(tuple.AppendString(tuple.AppendInt(nil, 5), "j9")), "j9"), []string{"index_stale jobs"}},
 		{"job gone", del("system.jobs/j5"), []string{"index_dangling jobs"}},
 		{"job changed beside its index", change("system.jobs/j6", "status", "cancelled"), []string{"index_missing jobs", "index_stale jobs"}},
 		{"an index entry that outlives its row", func(_ *testing.T, tx store.Txn) error {
@@ -235,7 +237,8 @@ var oldStores = map[uint32][2]map[string]int{
 	2: {{"row_null": 29, "row_undeclared": 7, "undeclared": 2}, {"row_null": 29, "row_undeclared": 5, "row_value": 3, "undeclared": 2}},
 	3: {{"row_null": 43, "row_undeclared": 6, "undeclared": 2}, {"row_null": 43, "row_undeclared": 6, "row_value": 7, "undeclared": 2}},
 	4: {{"row_null": 43, "row_undeclared": 6, "undeclared": 2}, {"row_null": 43, "row_undeclared": 6, "row_value": 7, "undeclared": 2}},
-	5: {{"row_null": 48, "row_undeclared": 7, "row_value": 7, "undeclared": 2}, {"row_null": 48, "row_undeclared": 7, "row_value": 7, "undeclared": 2}},
+	5: {{"row_null": 48, "row_undeclared": 7, "undeclared": 2}, {"row_null": 48, "row_undeclared": 7, "row_value": 7, "undeclared": 2}},
+	6: {{"row_null": 67, "row_undeclared": 8, "row_value": 8, "undeclared": 2}, {"row_null": 67, "row_undeclared": 8, "row_value": 8, "undeclared": 2}},
 }
 
 // TestVerifyOldStores verifies copies of the old stores, opened read-only, and wants
