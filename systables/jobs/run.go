@@ -1,0 +1,270 @@
+package jobs
+
+import (
+	"cmp"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"log/slog"
+	"runtime/debug"
+	"sync"
+	"time"
+
+	"github.com/kvmigrate/kvmigrate/store"
+	"github.com/kvmigrate/kvmigrate/systables"
+)
+
+// What a row holds of a run's outcome at most, in bytes.
+const (
+	maxResult  = 64 << 10
+	maxMessage = 16 << 10
+)
+
+// settleTimeout bounds the transaction that stores a run's outcome.
+const settleTimeout = 30 * time.Second
+
+// A Run is one run of a job, as its executor sees it. Its methods may be called
+// concurrently.
+type Run struct {
+	// Job is the job's row as it was when the run began: its Attempts is the
+	// number of the run, its NodeID this node.
+	Job systables.Job
+
+	// Store is the store of the jobs, for reading. What is written through it
+	// instead of Update can come after another run of the job has begun.
+	Store store.Store
+
+	// Logger adds the job to what it logs.
+	Logger *slog.Logger
+
+	manager *Manager
+	token   string
+	cancel  context.CancelCauseFunc
+}
+
+// Now returns the time by the clock of the manager.
+func (r *Run) Now() time.Time { return r.manager.o.Now() }
+
+// Update is [store.Update], but fn's transaction commits only while the job is this
+// run's: once it was cancelled, or another run took it over, the error matches
+// [ErrCancelled] or [ErrLost].
+func (r *Run) Update(ctx context.Context, fn func(store.Txn) error) error {
+	return store.Update(ctx, r.Store, func(tx store.Txn) error {
+		job, err := systables.Jobs.Get(tx, r.Job.ID)
+		switch {
+		case errors.Is(err, systables.ErrNotFound):
+			return ErrLost
+		case err != nil:
+			return err
+		}
+		if err := r.owns(job); err != nil {
+			return err
+		}
+		return fn(tx)
+	})
+}
+
+// owns says why job, as it is stored now, is not this run's.
+func (r *Run) owns(job systables.Job) error {
+	switch {
+	case job.Status == Cancelled:
+		return ErrCancelled
+	case job.Status != Running || deref(job.RunToken) != r.token:
+		return ErrLost
+	}
+	return nil
+}
+
+// change changes the job's row if it is still this run's.
+func (r *Run) change(ctx context.Context, change func(systables.Job) systables.Job) error {
+	err := store.Update(ctx, r.Store, func(tx store.Txn) error {
+		return systables.Jobs.Update(tx, r.Job.ID, func(job systables.Job) (systables.Job, error) {
+			if err := r.owns(job); err != nil {
+				return job, err
+			}
+			return change(job), nil
+		})
+	})
+	if errors.Is(err, systables.ErrNotFound) {
+		return ErrLost
+	}
+	return err
+}
+
+// A PanicError is a panic of an executor.
+type PanicError struct {
+	Value any    // what it panicked with
+	Stack []byte // of its goroutine
+}
+
+func (e *PanicError) Error() string { return fmt.Sprintf("panic: %v", e.Value) }
+
+// begin runs a job that was claimed, in a goroutine of its own.
+func (m *Manager) begin(base context.Context, job systables.Job) {
+	ctx, cancel := context.WithCancelCause(base)
+	r := &Run{
+		Job: job, Store: m.st,
+		Logger:  m.o.Logger.With("job", job.ID, "type", job.Type, "attempt", job.Attempts),
+		manager: m, token: deref(job.RunToken), cancel: cancel,
+	}
+	m.mu.Lock()
+	if len(m.running) == 0 {
+		m.idle = make(chan struct{})
+	}
+	m.running[job.ID] = r
+	m.mu.Unlock()
+	go func() {
+		defer func() {
+			cancel(nil)
+			m.mu.Lock()
+			delete(m.running, job.ID)
+			if len(m.running) == 0 {
+				close(m.idle)
+				m.idle = nil
+			}
+			m.mu.Unlock()
+			m.announce()
+			m.notify()
+		}()
+		r.run(ctx, m.executors[job.Type])
+	}()
+}
+
+// run calls the executor and stores what comes of it.
+func (r *Run) run(ctx context.Context, ex executor) {
+	r.Logger.DebugContext(ctx, "job begins")
+	var beating sync.WaitGroup
+	beat, stop := context.WithCancel(ctx)
+	beating.Go(func() { r.renew(beat) })
+	result, err := r.call(ctx, ex)
+	stop()
+	beating.Wait()
+
+	// A cancelled run has an outcome to store as well.
+	settling, cancel := context.WithTimeout(context.WithoutCancel(ctx), settleTimeout)
+	defer cancel()
+	r.settle(settling, ex.policy, result, err, context.Cause(ctx))
+}
+
+// call runs the executor and returns its result as JSON.
+func (r *Run) call(ctx context.Context, ex executor) (result string, err error) {
+	if ex.policy.Timeout > 0 {
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithTimeoutCause(ctx, ex.policy.Timeout, fmt.Errorf("%w: the job took longer than %v", context.DeadlineExceeded, ex.policy.Timeout))
+		defer cancel()
+	}
+	defer func() {
+		if v := recover(); v != nil {
+			result, err = "", &PanicError{Value: v, Stack: debug.Stack()}
+		}
+	}()
+	v, err := ex.run(ctx, r, cmp.Or(deref(r.Job.Parameters), "{}"))
+	if err != nil {
+		if cause := context.Cause(ctx); cause != nil && !errors.Is(err, cause) {
+			err = fmt.Errorf("%w: %w", cause, err)
+		}
+		return "", err
+	}
+	if v == nil {
+		return "", nil
+	}
+	data, err := json.Marshal(v)
+	switch {
+	case err != nil:
+		return "", fmt.Errorf("%w: encode result: %w", ErrPermanent, err)
+	case len(data) > maxResult:
+		return "", fmt.Errorf("%w: the result has %d bytes and may have %d", ErrPermanent, len(data), maxResult)
+	}
+	return string(data), nil
+}
+
+// renew keeps the lease until ctx ends, and cancels the run if it is lost.
+func (r *Run) renew(ctx context.Context) {
+	lease := r.manager.o.Lease
+	ticker := time.NewTicker(lease / 3)
+	defer ticker.Stop()
+	until := time.Now().Add(lease)
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-ticker.C:
+		}
+		// In real time, as the ticker: a clock that stands still ends no lease.
+		renewed := time.Now().Add(lease)
+		attempt, cancel := context.WithDeadline(ctx, until)
+		err := r.change(attempt, func(job systables.Job) systables.Job {
+			end := systables.At(r.Now().Add(lease))
+			job.LeaseUntil = &end
+			return job
+		})
+		cancel()
+		switch {
+		case err == nil:
+			until = renewed
+		case ctx.Err() != nil:
+			return
+		case errors.Is(err, ErrCancelled), errors.Is(err, ErrLost):
+			r.Logger.WarnContext(ctx, "job is stopped", "error", err)
+			r.cancel(err)
+			return
+		case !time.Now().Before(until):
+			r.Logger.ErrorContext(ctx, "job is stopped: its lease could not be renewed", "error", err)
+			r.cancel(ErrLost)
+			return
+		default:
+			r.Logger.WarnContext(ctx, "lease of job could not be renewed; trying again", "error", err)
+		}
+	}
+}
+
+// settle stores the outcome of a run. err is the executor's, cause why its context
+// ended, if it did.
+func (r *Run) settle(ctx context.Context, policy Policy, result string, err, cause error) {
+	status := ""
+	stored := r.change(ctx, func(job systables.Job) systables.Job {
+		if err == nil {
+			job = r.manager.end(job, Completed)
+			job.Result, job.ErrorMessage, job.Trace = optional(result), nil, nil
+			status = Completed
+			return job
+		}
+		if errors.Is(cause, ErrShutdown) {
+			job = requeue(job, job.CreatedAt)
+			job.Attempts--
+			status = Pending
+			return job
+		}
+		job.ErrorMessage, job.Trace = optional(clip(err.Error())), nil
+		if p, ok := errors.AsType[*PanicError](err); ok {
+			job.Trace = optional(clip(string(p.Stack)))
+		}
+		if job.Attempts >= policy.attempts() || errors.Is(err, ErrPermanent) {
+			status = Failed
+			return r.manager.end(job, Failed)
+		}
+		status = Pending
+		return requeue(job, systables.At(r.Now().Add(policy.pause(job.Attempts))))
+	})
+	switch {
+	case errors.Is(stored, ErrCancelled):
+		r.Logger.InfoContext(ctx, "job was cancelled")
+	case stored != nil:
+		r.Logger.ErrorContext(ctx, "the outcome of a job could not be stored; it counts as interrupted", "error", stored)
+	case status == Completed:
+		r.Logger.InfoContext(ctx, "job completed")
+	case errors.Is(cause, ErrShutdown):
+		r.Logger.InfoContext(ctx, "job was put back")
+	default:
+		r.Logger.WarnContext(ctx, "job failed", "status", status, "error", err)
+	}
+}
+
+// clip returns text, or as much of it as a row may hold.
+func clip(text string) string {
+	if len(text) > maxMessage {
+		return text[:maxMessage] + "…"
+	}
+	return text
+}

@@ -1,0 +1,200 @@
+package jobs
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/google/uuid"
+
+	"github.com/kvmigrate/kvmigrate/store"
+	"github.com/kvmigrate/kvmigrate/systables"
+)
+
+// A Request is a job to submit.
+type Request struct {
+	Type      string
+	Namespace string // of what the job works on, for people
+	Table     string // the same; "" if it is not of one table
+
+	// Parameters are encoded as a JSON object for the executor. Nil is an empty
+	// one.
+	Parameters any
+
+	// IdempotencyKey, if not empty, is what no two jobs of the store have in
+	// common.
+	IdempotencyKey string
+
+	// NotBefore is the earliest time to run the job. The zero time is now.
+	NotBefore time.Time
+}
+
+// Submit stores a job, to be run by this manager or another, and returns it. If there
+// is a job with the same idempotency key already, whatever became of it, it returns
+// that, and nothing is stored; the error matches [ErrKeyTaken] if that one has another
+// type or other parameters.
+//
+// The error matches [ErrUnknownType] if this manager has no executor for the type, and
+// lists all faults of the parameters if the executor refuses them.
+func (m *Manager) Submit(ctx context.Context, req Request) (systables.Job, error) {
+	job, err := m.submit(ctx, req)
+	if err != nil {
+		return systables.Job{}, fmt.Errorf("submit job of type %q: %w", req.Type, err)
+	}
+	m.notify()
+	return job, nil
+}
+
+func (m *Manager) submit(ctx context.Context, req Request) (systables.Job, error) {
+	ex, ok := m.executors[req.Type]
+	if !ok {
+		return systables.Job{}, ErrUnknownType
+	}
+	params := []byte("{}")
+	if req.Parameters != nil {
+		var err error
+		if params, err = json.Marshal(req.Parameters); err != nil {
+			return systables.Job{}, fmt.Errorf("encode parameters: %w", err)
+		}
+	}
+	if err := ex.check(string(params)); err != nil {
+		return systables.Job{}, err
+	}
+	// The keys of one process are in the order in which it made them.
+	id, err := uuid.NewV7()
+	if err != nil {
+		return systables.Job{}, err
+	}
+	created := m.now()
+	due := max(created, systables.At(req.NotBefore))
+	job := systables.Job{
+		ID: systables.JobID(id.String()), Type: req.Type, Status: Pending,
+		NamespaceID: req.Namespace, TableName: optional(req.Table),
+		Parameters: optional(string(params)), IdempotencyKey: optional(req.IdempotencyKey),
+		CreatedAt: created, NotBefore: &due, NodeID: m.o.NodeID,
+	}
+	stored := job
+	err = store.Update(ctx, m.st, func(tx store.Txn) error {
+		stored = job
+		if job.IdempotencyKey == nil {
+			return systables.Jobs.Insert(tx, job)
+		}
+		first, err := systables.JobByIdempotencyKey(tx, req.IdempotencyKey)
+		switch {
+		case errors.Is(err, systables.ErrNotFound):
+			return systables.Jobs.Insert(tx, job)
+		case err != nil:
+			return err
+		case first.Type != job.Type || deref(first.Parameters) != deref(job.Parameters):
+			return ErrKeyTaken
+		}
+		stored = first
+		return nil
+	})
+	return stored, err
+}
+
+// Cancel makes a job that is not finished cancelled. One that runs in this process is
+// told to stop at once, one elsewhere when its lease is renewed or when it next writes;
+// Cancel waits for neither. Whatever it does then, it does not run again. Cancelling it
+// twice is no error. The error matches [ErrFinished] if the job is completed or failed,
+// and [systables.ErrNotFound] if there is none.
+func (m *Manager) Cancel(ctx context.Context, id systables.JobID) error {
+	err := store.Update(ctx, m.st, func(tx store.Txn) error {
+		return systables.Jobs.Update(tx, id, func(job systables.Job) (systables.Job, error) {
+			switch job.Status {
+			case Cancelled:
+				return job, nil
+			case Pending, Running:
+				return m.end(job, Cancelled), nil
+			}
+			return job, ErrFinished
+		})
+	})
+	if err != nil {
+		return fmt.Errorf("cancel job: %w", err)
+	}
+	m.mu.Lock()
+	r := m.running[id]
+	m.mu.Unlock()
+	if r != nil {
+		r.cancel(ErrCancelled)
+	}
+	m.announce()
+	return nil
+}
+
+// Wait returns the job once it is completed, failed or cancelled. It notices the end of
+// a job that runs in this manager at once, and looks for that of others at the interval
+// [Options.Poll], or every second if that is never. The error matches
+// [systables.ErrNotFound] if there is no such job, or no longer.
+func (m *Manager) Wait(ctx context.Context, id systables.JobID) (systables.Job, error) {
+	interval := m.o.Poll
+	if interval < 0 {
+		interval = time.Second
+	}
+	ticker := time.NewTicker(interval)
+	defer ticker.Stop()
+	for {
+		m.mu.Lock()
+		finished := m.finished
+		m.mu.Unlock()
+		var job systables.Job
+		err := m.st.View(ctx, func(s store.Reader) (err error) {
+			job, err = systables.Jobs.Get(s, id)
+			return err
+		})
+		if err != nil {
+			return job, fmt.Errorf("wait for job: %w", err)
+		}
+		if job.Status != Pending && job.Status != Running {
+			return job, nil
+		}
+		select {
+		case <-finished:
+		case <-ticker.C:
+		case <-ctx.Done():
+			return job, fmt.Errorf("wait for job: %w", context.Cause(ctx))
+		}
+	}
+}
+
+// announce wakes those that wait for the end of a job.
+func (m *Manager) announce() {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	close(m.finished)
+	m.finished = make(chan struct{})
+}
+
+// end returns job as it is when nothing more becomes of it.
+func (m *Manager) end(job systables.Job, status string) systables.Job {
+	now := m.now()
+	job.Status, job.CompletedAt = status, &now
+	job.NotBefore, job.RunToken, job.LeaseUntil = nil, nil, nil
+	return job
+}
+
+// requeue returns job as it is when it waits to be run from a time on.
+func requeue(job systables.Job, notBefore systables.Timestamp) systables.Job {
+	job.Status, job.NotBefore = Pending, &notBefore
+	job.RunToken, job.LeaseUntil = nil, nil
+	return job
+}
+
+// optional returns a column's value, which is null if s is empty.
+func optional(s string) *string {
+	if s == "" {
+		return nil
+	}
+	return &s
+}
+
+func deref(s *string) string {
+	if s == nil {
+		return ""
+	}
+	return *s
+}
