@@ -131,6 +131,7 @@ func TestCompletes(t *testing.T) {
 			return map[string]any{"rows": p.Rows, "node": run.Job.NodeID}, nil
 		})
 		start(t, m)
+		synctest.Wait() // until it has found nothing to do
 		begun := systables.At(time.Now())
 		id := submit(t, m, jobs.Request{Type: "count", Namespace: "ns", Table: "users", Parameters: params{3}})
 		synctest.Wait()
@@ -584,6 +585,55 @@ func TestLostLease(t *testing.T) {
 		}
 		wantOutcome(t, get(t, st, id), outcome{Status: jobs.Completed, Attempts: 2, Result: `"node-2"`})
 	})
+}
+
+// TestStubborn: a run that has lost its job and does not stop keeps its manager from
+// running the job a second time.
+func TestStubborn(t *testing.T) {
+	tests := map[string]struct {
+		taken bool // whether another manager puts the job back, and has no place for it
+		want  outcome
+	}{
+		"nobody takes it":   {want: outcome{Status: jobs.Completed, Attempts: 1, Result: "1"}},
+		"another puts back": {taken: true, want: outcome{Status: jobs.Completed, Attempts: 2, Result: "2"}},
+	}
+	for name, tt := range tests {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				st := newMemory(t)
+				m, other := jobs.New(st, quiet(jobs.Options{})), jobs.New(st, quiet(jobs.Options{Concurrency: 1}))
+				runs, most := 0, 0
+				executor := func(ctx context.Context, run *jobs.Run, _ none) (any, error) {
+					runs++
+					most = max(most, runs)
+					defer func() { runs-- }()
+					if run.Job.Attempts == 1 {
+						st.setFail(errors.New("store is out of order"))
+						<-ctx.Done()
+						st.setFail(nil)
+						time.Sleep(time.Hour)
+					}
+					return run.Job.Attempts, nil
+				}
+				jobs.Register(m, "job", jobs.Policy{}, executor)
+				jobs.Register(other, "job", jobs.Policy{}, executor)
+				jobs.Register(other, "block", jobs.Policy{}, block)
+				if tt.taken {
+					start(t, other)
+					submit(t, other, jobs.Request{Type: "block"})
+					synctest.Wait()
+					time.Sleep(25 * time.Second) // it renews that lease before the store fails
+				}
+				start(t, m)
+				id := submit(t, m, jobs.Request{Type: "job"})
+				time.Sleep(2 * time.Hour)
+				wantOutcome(t, get(t, st, id), tt.want)
+				if most != 1 {
+					t.Errorf("%d runs at a time", most)
+				}
+			})
+		})
+	}
 }
 
 // TestRenewed: a job that takes longer than its lease stays its manager's.

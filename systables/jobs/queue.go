@@ -92,7 +92,7 @@ func (m *Manager) due(ctx context.Context, n int) (ids []systables.JobID, next t
 				next = job.NotBefore.Time().Sub(now)
 				break
 			}
-			if _, ok := m.executors[job.Type]; ok && job.Status == Pending {
+			if _, ok := m.executors[job.Type]; ok && job.Status == Pending && !m.busy(job.ID) {
 				ids = append(ids, job.ID)
 			}
 		}
@@ -137,7 +137,7 @@ func (m *Manager) recover(ctx context.Context, starting bool) error {
 			if err != nil {
 				return err
 			}
-			if _, ok := m.executors[job.Type]; ok && abandoned(job) && !m.runs(job) {
+			if _, ok := m.executors[job.Type]; ok && abandoned(job) && !m.busy(job.ID) {
 				dead = append(dead, job)
 			}
 		}
@@ -155,12 +155,12 @@ func (m *Manager) recover(ctx context.Context, starting bool) error {
 	return nil
 }
 
-// runs reports whether job is being run here.
-func (m *Manager) runs(job systables.Job) bool {
+// busy reports whether an executor of this manager is at work on a job, be it one that
+// has lost it and does not stop.
+func (m *Manager) busy(id systables.JobID) bool {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	r := m.running[job.ID]
-	return r != nil && r.token == deref(job.RunToken)
+	return m.running[id] != nil
 }
 
 // bury ends the run of a dead manager as the job's policy says.
