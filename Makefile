@@ -27,7 +27,7 @@ check: lint tidy generated
 	cd $(NOTES) && go test -race ./...
 
 soak:
-	KVMIGRATE_SOAK=1 go test -count=1 -timeout 2h -run 'Kill|PowerLoss' ./migrate ./migrate/backup ./store/badgerstore
+	KVMIGRATE_SOAK=1 go test -count=1 -timeout 2h -run 'Kill|PowerLoss' ./migrate ./migrate/backup ./store/badgerstore ./systables/jobs
 
 lint:
 	@test -z "$$(gofmt -l docs store migrate migrations systables testdata)" || { gofmt -l docs store migrate migrations systables testdata; exit 1; }
