@@ -343,6 +343,76 @@ func byStatus(s store.Reader, status string) ([]systables.JobID, error) {
 	return ids, nil
 }
 
+// TestQueuedJobs: a job is in the queue while its NotBefore is set, and found by its
+// idempotency key while it has one.
+func TestQueuedJobs(t *testing.T) {
+	st := open(t)
+	at := func(n systables.Timestamp) *systables.Timestamp { return &n }
+	key := func(s string) *string { return &s }
+	want := func(queue []systables.JobID, keys map[string]systables.JobID) {
+		t.Helper()
+		err := st.View(t.Context(), func(s store.Reader) error {
+			var got []systables.JobID
+			for job, err := range systables.QueuedJobs(s) {
+				if err != nil {
+					return err
+				}
+				got = append(got, job.ID)
+			}
+			if diff := cmp.Diff(queue, got); diff != "" {
+				t.Errorf("queue (-want +got):\n%s", diff)
+			}
+			for key, id := range keys {
+				job, err := systables.JobByIdempotencyKey(s, key)
+				if job.ID != id || (id == "") != errors.Is(err, systables.ErrNotFound) {
+					t.Errorf("job with key %q is %s, %v; want %q", key, job.ID, err, id)
+				}
+			}
+			return nil
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	err := update(t, st, func(tx store.Txn) (err error) {
+		for _, job := range []systables.Job{
+			{ID: "e", NotBefore: at(5)}, {ID: "d", NotBefore: at(5), IdempotencyKey: key("")},
+			{ID: "c", IdempotencyKey: key("nightly")}, {ID: "b", NotBefore: at(math.MaxInt64)},
+			{ID: "a", NotBefore: at(math.MinInt64), IdempotencyKey: key("nightly\x00")}, {ID: "f"},
+		} {
+			job.Status = "pending"
+			err = errors.Join(err, systables.Jobs.Insert(tx, job))
+		}
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	want([]systables.JobID{"a", "d", "e", "b"}, map[string]systables.JobID{"": "d", "nightly": "c", "nightly\x00": "a", "other": ""})
+
+	set := func(change func(*systables.Job)) func(systables.Job) (systables.Job, error) {
+		return func(job systables.Job) (systables.Job, error) { change(&job); return job, nil }
+	}
+	err = update(t, st, func(tx store.Txn) error {
+		return errors.Join(
+			systables.Jobs.Update(tx, "e", set(func(j *systables.Job) { j.NotBefore = nil })),
+			systables.Jobs.Update(tx, "f", set(func(j *systables.Job) { j.NotBefore, j.IdempotencyKey = at(6), key("other") })),
+			systables.Jobs.Update(tx, "a", set(func(j *systables.Job) { j.NotBefore, j.IdempotencyKey = at(7), nil })),
+			systables.Jobs.Delete(tx, "d"),
+		)
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	want([]systables.JobID{"f", "a", "b"}, map[string]systables.JobID{"": "", "nightly": "c", "nightly\x00": "", "other": "f"})
+	err = update(t, st, func(tx store.Txn) error {
+		return systables.Jobs.Insert(tx, systables.Job{ID: "g", Status: "pending", IdempotencyKey: key("nightly")})
+	})
+	if !errors.Is(err, systables.ErrExists) {
+		t.Errorf("a second job with one key: %v, want ErrExists", err)
+	}
+}
+
 func TestJobsByStatus(t *testing.T) {
 	st := open(t)
 	err := update(t, st, func(tx store.Txn) error {

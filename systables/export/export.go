@@ -18,10 +18,6 @@ import (
 	"github.com/kvmigrate/kvmigrate/systables"
 )
 
-// secrets are the columns, as "table.column", that are left out unless they are asked
-// for.
-var secrets = []string{"users.password_hash", "users.auth_data", "storages.credentials"}
-
 // timeColumns are the columns by which a range of time selects rows: a table's is the
 // first of these that it has.
 var timeColumns = []string{"timestamp", "recorded_at", "created_at"}
@@ -39,8 +35,8 @@ type Options struct {
 	// timestamp, recorded_at or created_at. The zero time is no bound.
 	From, To time.Time
 
-	// Secrets adds the columns that are left out otherwise: users' password_hash
-	// and auth_data, and storages' credentials.
+	// Secrets adds the columns that are left out otherwise: those that
+	// [systables.Definitions] says are secret.
 	Secrets bool
 }
 
@@ -104,10 +100,18 @@ func newTable(d systables.Definition, o Options) (*table, error) {
 	}
 	if !o.Secrets {
 		t.definition.Columns = slices.DeleteFunc(slices.Clone(d.Columns), func(c systables.Column) bool {
-			return slices.Contains(secrets, d.Name+"."+c.Name)
+			return c.Secret || secret(d.Name, c.Name)
 		})
 	}
 	return t, nil
+}
+
+// secret reports whether the program knows a column to be secret, which the catalog
+// does not say.
+func secret(table, column string) bool {
+	return slices.ContainsFunc(systables.Definitions(), func(d systables.Definition) bool {
+		return d.Name == table && slices.ContainsFunc(d.Columns, func(c systables.Column) bool { return c.Name == column && c.Secret })
+	})
 }
 
 func (t *table) write(ctx context.Context, w io.Writer, s store.Reader) (rows int64, err error) {

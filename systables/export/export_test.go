@@ -225,8 +225,8 @@ func TestTables(t *testing.T) {
 	want := map[string][]string{
 		"audit_logs": nil, "live_queries": nil, "namespaces": nil, "storages": nil,
 		"metrics": {"m|n|cpu|0.5|<null>|5"},
-		// Without its password's hash and its authentication data.
-		"users": {"u|zoë|user|zoë@example.com|password|table|<null>|0|0|<null>|<null>|0|<null>|<null>"},
+		// Without the hash of its password.
+		"users": {"u|zoë|user|zoë@example.com|password|<null>|table|<null>|0|0|<null>|<null>|0|<null>|<null>"},
 		"jobs":  {"j|flush||<null>|pending|<null>|<null>|<null>|<null>|<null>|0|<null>|<null>||<null>|0|<null>|<null>|<null>|<null>"},
 	}
 	if diff := cmp.Diff(want, rows); diff != "" {

@@ -75,7 +75,7 @@ func (f flusher) flush(ctx context.Context, run *jobs.Run, p Flush) (any, error)
 		return nil, err
 	}
 	var result Flushed
-	if r, ok := run.Store.(store.Reclaimer); ok {
+	if r, ok := store.As[store.Reclaimer](run.Store); ok {
 		if err := r.Reclaim(ctx); err != nil {
 			return nil, err
 		}

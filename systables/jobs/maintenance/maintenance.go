@@ -87,7 +87,9 @@ func retain(ctx context.Context, run *jobs.Run, p Retention) (any, error) {
 	if p.AuditLogs > 0 {
 		before := systables.At(now.Add(-time.Duration(p.AuditLogs)))
 		faults = multierror.Append(faults, purge[systables.AuditID, systables.AuditLog]{
-			rows:   func(s store.Reader) iter.Seq2[systables.AuditLog, error] { return systables.AuditLogs.All(s, "") },
+			rows: func(s store.Reader) iter.Seq2[systables.AuditLog, error] {
+				return systables.AuditLogsByTime(s, systables.TimeRange{Until: before.Time()})
+			},
 			key:    func(r systables.AuditLog) systables.AuditID { return r.ID },
 			old:    func(r systables.AuditLog) bool { return r.Timestamp < before },
 			get:    systables.AuditLogs.Get,
@@ -97,7 +99,9 @@ func retain(ctx context.Context, run *jobs.Run, p Retention) (any, error) {
 	if p.Metrics > 0 {
 		before := systables.At(now.Add(-time.Duration(p.Metrics)))
 		faults = multierror.Append(faults, purge[systables.MetricID, systables.Metric]{
-			rows:   func(s store.Reader) iter.Seq2[systables.Metric, error] { return systables.Metrics.All(s, "") },
+			rows: func(s store.Reader) iter.Seq2[systables.Metric, error] {
+				return systables.MetricsByTime(s, systables.TimeRange{Until: before.Time()})
+			},
 			key:    func(r systables.Metric) systables.MetricID { return r.ID },
 			old:    func(r systables.Metric) bool { return r.RecordedAt < before },
 			get:    systables.Metrics.Get,
