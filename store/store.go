@@ -17,8 +17,8 @@
 //
 // # Implementations
 //
-// Package badgerstore implements the contract over Badger v4. Package storetest
-// is the conformance suite that every implementation passes.
+// Package badgerstore implements the contract over Badger v4, package overlay over
+// a snapshot of another store, which it does not write. Package storetest is the conformance suite that every implementation passes.
 package store
 
 import (
@@ -156,6 +156,10 @@ type Limits struct {
 	// bytes.
 	EntryOverhead int
 
+	// ApartBytes, if not 0, is the length from which on a value is kept apart
+	// from its key and takes none of TxnBytes.
+	ApartBytes int
+
 	// KeyBytes and ValueBytes are the longest key and value. An entry whose
 	// Cost exceeds TxnBytes can be refused all the same, with
 	// [ErrTxnTooBig].
@@ -176,4 +180,13 @@ type Limits struct {
 // Cost returns how many of TxnBytes a Set of e takes, at most.
 func (l Limits) Cost(e Entry) int {
 	return len(e.Key) + len(e.Value) + l.EntryOverhead
+}
+
+// Charge returns how many of TxnBytes a Set of e takes: its Cost, but without a
+// value that is kept apart.
+func (l Limits) Charge(e Entry) int {
+	if l.ApartBytes > 0 && len(e.Value) >= l.ApartBytes {
+		return len(e.Key) + l.EntryOverhead
+	}
+	return l.Cost(e)
 }

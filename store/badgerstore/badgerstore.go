@@ -36,6 +36,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os"
 	"sort"
 	"sync"
 
@@ -51,6 +52,7 @@ type Store struct {
 	opts   badger.Options
 	limits store.Limits
 	owned  bool
+	temp   string // the directory to remove on closing, "" if none
 
 	// Transactions hold life for reading. Close takes it for good, and from then
 	// on, while it waits for them, no other begins.
@@ -111,9 +113,11 @@ func limits(db *badger.DB, opts badger.Options) store.Limits {
 		EntryOverhead: 24,
 		KeyBytes:      65000,
 		ValueBytes:    int(opts.ValueLogFileSize),
+		ApartBytes:    max(1, int(opts.ValueThreshold)),
 	}
 	switch {
 	case opts.InMemory:
+		l.ApartBytes = 0
 		l.ValueBytes = max(0, min(memoryThreshold(db)-1, l.TxnBytes-l.EntryOverhead-1))
 	case !opts.SyncWrites:
 		l.Volatile = true
@@ -203,6 +207,9 @@ func (s *Store) Close() (err error) {
 		s.life.Lock()
 		if s.owned {
 			err = s.db.Close()
+		}
+		if s.temp != "" {
+			err = errors.Join(err, os.RemoveAll(s.temp))
 		}
 	})
 	if errors.Is(err, badger.ErrDBClosed) {

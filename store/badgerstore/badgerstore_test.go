@@ -243,21 +243,21 @@ func TestLimits(t *testing.T) {
 		return small(badger.DefaultOptions("")).WithInMemory(true).WithValueThreshold(threshold)
 	}
 	for _, test := range []struct {
-		name                                       string
-		opts                                       badger.Options
-		entries, bytes, valueBytes, tornValueBytes int
+		name                                              string
+		opts                                              badger.Options
+		entries, bytes, apart, valueBytes, tornValueBytes int
 	}{
-		{"defaults", badger.DefaultOptions(t.TempDir()), 94371, 9059696, 1<<30 - 1, 1 << 20},
-		{"synced", onDisk(small).WithSyncWrites(true), 11796, 1132461, 16 << 20, 0},
-		{"not synced", onDisk(tiny), 1474, 141557, 1 << 20, 1 << 10},
-		{"in memory", inMemory(1 << 20), 11796, 1132461, 1<<20 - 1, 0},
-		{"in memory with a low threshold", inMemory(100), 11796, 1132461, 99, 0},
-		{"in memory with the highest threshold", inMemory(1_048_576), 11796, 1132461, 1_048_575, 0},
+		{"defaults", badger.DefaultOptions(t.TempDir()), 94371, 9059696, 1 << 20, 1<<30 - 1, 1 << 20},
+		{"synced", onDisk(small).WithSyncWrites(true), 11796, 1132461, 1 << 20, 16 << 20, 0},
+		{"not synced", onDisk(tiny), 1474, 141557, 1 << 10, 1 << 20, 1 << 10},
+		{"in memory", inMemory(1 << 20), 11796, 1132461, 0, 1<<20 - 1, 0},
+		{"in memory with a low threshold", inMemory(100), 11796, 1132461, 0, 99, 0},
+		{"in memory with the highest threshold", inMemory(1_048_576), 11796, 1132461, 0, 1_048_575, 0},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			want := store.Limits{
 				TxnEntries: test.entries, TxnBytes: test.bytes, EntryOverhead: 24,
-				KeyBytes: 65000, ValueBytes: test.valueBytes, TornValueBytes: test.tornValueBytes,
+				ApartBytes: test.apart, KeyBytes: 65000, ValueBytes: test.valueBytes, TornValueBytes: test.tornValueBytes,
 				Volatile: test.tornValueBytes > 0,
 			}
 			st := lend(t, openBadger(t, test.opts))

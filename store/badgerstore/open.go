@@ -41,6 +41,11 @@ type Options struct {
 	// gives up.
 	Wait time.Duration
 
+	// ReadOnly opens the directory without writing to it; it must exist.
+	// Updates are refused. Several processes may have a store open so at a
+	// time, and none meanwhile that writes.
+	ReadOnly bool
+
 	// Logger receives what Badger and this package have to say: Badger's
 	// warnings and errors, and a retried Open. Nil means slog.Default.
 	Logger *slog.Logger
@@ -58,7 +63,9 @@ type Options struct {
 //
 // The error is a [*store.LockedError] if another process has the store open, and
 // still has it after the time to wait. It matches [store.ErrLocked],
-// and os.ErrNotExist if MustExist is set and dir holds no store.
+// and os.ErrNotExist if MustExist or ReadOnly is set and dir holds no store. With
+// ReadOnly it matches [store.ErrUnsupported] after the kill of a program that
+// wrote, because only opening a store for writing puts it in order.
 func Open(ctx context.Context, dir string, o Options) (*Store, error) {
 	log := o.Logger
 	if log == nil {
@@ -67,7 +74,7 @@ func Open(ctx context.Context, dir string, o Options) (*Store, error) {
 	if err := finishReplace(dir, log); err != nil {
 		return nil, &store.Error{Op: "open badger store " + dir, Err: err}
 	}
-	if o.MustExist {
+	if o.MustExist || o.ReadOnly {
 		if err := exists(dir); err != nil {
 			return nil, &store.Error{Op: "open badger store " + dir, Err: err}
 		}
@@ -130,6 +137,9 @@ func options(dir string, o Options, log *slog.Logger) badger.Options {
 	if o.Configure != nil {
 		opts = o.Configure(opts)
 	}
+	if o.ReadOnly {
+		opts.ReadOnly = true
+	}
 	return opts.WithSyncWrites(true).WithDetectConflicts(true).WithLogger(logger{log})
 }
 
@@ -170,8 +180,15 @@ func openRetrying(ctx context.Context, opts badger.Options, log *slog.Logger) (*
 			return nil, err
 		}
 		db, err := badger.Open(opts)
-		if err == nil || attempt == openAttempts || !leftByKill(err) {
-			return db, err
+		switch {
+		case err == nil:
+			return db, nil
+		case opts.ReadOnly && concernsLogs(err):
+			return nil, fmt.Errorf("%w: it was not closed properly, and only opening it for writing puts it in order", &mapped{store.ErrUnsupported, err})
+		case errors.Is(err, badger.ErrWindowsNotSupported):
+			return nil, &mapped{store.ErrUnsupported, err}
+		case attempt == openAttempts || !leftByKill(err):
+			return nil, err
 		}
 		log.WarnContext(ctx, "badger met an empty log file, as a kill leaves it; opening again",
 			"dir", opts.Dir, "attempt", attempt)
@@ -181,9 +198,14 @@ func openRetrying(ctx context.Context, opts badger.Options, log *slog.Logger) (*
 // leftByKill recognises Badger's report of a zero-length log file, which has no
 // type, only a text. Badger gives the file its size when it reports it.
 func leftByKill(err error) bool {
+	return strings.Contains(err.Error(), "Create a new file") && concernsLogs(err)
+}
+
+// concernsLogs recognises an error over a memtable's log or a value log, of which
+// a program that closed the store leaves none that is not in order.
+func concernsLogs(err error) bool {
 	text := err.Error()
-	return strings.Contains(text, "Create a new file") &&
-		(strings.Contains(text, "while opening memtables") || strings.Contains(text, "vlog.open"))
+	return strings.Contains(text, "while opening memtables") || strings.Contains(text, "vlog.open")
 }
 
 // logger passes on what Badger warns of. Its information and debugging lines

@@ -301,20 +301,11 @@ func (t *txn) admit(e store.Entry) error {
 		return fmt.Errorf("%w: it has %d bytes and may have %d", store.ErrValueTooBig, len(e.Value), l.ValueBytes)
 	}
 	t.entries++
-	t.bytes += t.cost(e)
+	t.bytes += l.Charge(e)
 	if t.entries > l.TxnEntries || t.bytes > l.TxnBytes {
 		return fmt.Errorf("%w: it may have %d writes and %d bytes", store.ErrTxnTooBig, l.TxnEntries, l.TxnBytes)
 	}
 	return nil
-}
-
-// cost is what e takes of a transaction's bytes. A value in the value log
-// counts only as a pointer.
-func (t *txn) cost(e store.Entry) int {
-	if int64(len(e.Value)) >= t.store.opts.ValueThreshold {
-		return len(e.Key) + t.store.limits.EntryOverhead
-	}
-	return t.store.limits.Cost(e)
 }
 
 // copy returns a copy of b that lives as long as the transaction: Badger keeps
