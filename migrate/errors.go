@@ -205,6 +205,7 @@ type MigrationError struct {
 	Version  uint32
 	Name     string
 	Progress *Progress // what is committed of it, also by runs before; nil if nothing
+	DryRun   bool      // whether it was tried by DryRun, so that the store is as it was all the same
 	Err      error
 }
 
@@ -214,7 +215,10 @@ func (e *MigrationError) Error() string {
 		hint = "; it writes more than one transaction holds: do it in batches: with Each or another builder, or with Tx.Continue"
 	}
 	left := fmt.Sprintf("the store is unchanged at v%d", e.From)
-	if e.Progress != nil {
+	switch {
+	case e.DryRun:
+		left = "it was a dry run, so the store is unchanged"
+	case e.Progress != nil:
 		left = fmt.Sprintf("the store is at v%d and has %s; run again to go on from there", e.From, e.Progress)
 	}
 	return fmt.Sprintf("migrate %s schema v%d -> v%d (%s): %v%s; %s", e.Schema, e.From, e.Version, e.Name, e.Err, hint, left)

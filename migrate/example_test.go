@@ -151,3 +151,40 @@ func ExamplePhases() {
 	// notes.v2/2 = "home: water the plants"
 	// notes.v2/3 = ""
 }
+
+// What an upgrade would change, without making it.
+func ExampleRunner_DryRun() {
+	ctx := context.Background()
+	st, closeStore := notes()
+	defer closeStore()
+	r, err := migrate.New(st, migrate.Options{
+		Registry: migrate.NewRegistry(migrate.Migration{
+			Version: 1, Name: "upper_case", Up: migrate.Rewrite([]byte("notes/"), func(value []byte) ([]byte, error) {
+				return bytes.ToUpper(value), nil
+			}),
+		}),
+		AllowUnversioned: true,
+		Logger:           slog.New(slog.DiscardHandler),
+	})
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	scratch, err := badgerstore.OpenTemp(ctx, "", st.Limits())
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	defer scratch.Close()
+	dry, err := r.DryRun(ctx, 1, migrate.DryRunOptions{Scratch: scratch})
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	for _, p := range dry.Diffs[0].Partitions {
+		fmt.Printf("%q: %d added, %d changed, %d deleted\n", p.Partition, p.Added.Keys, p.Changed.Keys, p.Deleted.Keys)
+	}
+	// Output:
+	// "notes": 0 added, 2 changed, 0 deleted
+	// "system:": 2 added, 0 changed, 0 deleted
+}

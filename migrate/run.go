@@ -44,6 +44,11 @@ func (up *upgrade) all(ctx context.Context, pending []Migration, p *Progress, re
 		if applied != nil {
 			report.Applied = append(report.Applied, *applied)
 		}
+		if up.afterEach != nil {
+			if err := up.afterEach(ctx, pending[0]); err != nil {
+				return err
+			}
+		}
 		pending, p = pending[1:], nil
 	}
 	return nil

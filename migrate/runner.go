@@ -105,6 +105,9 @@ type Runner struct {
 	batches          int
 	backup           *backup.Options
 	last             atomic.Pointer[identity]
+
+	options   Options                                      // of New
+	afterEach func(ctx context.Context, m Migration) error // called after each migration of a dry run; nil in others
 }
 
 // A Report says what a run did.
@@ -144,7 +147,7 @@ func New(st store.Store, o Options) (*Runner, error) {
 		store: st, registry: o.Registry, schema: o.Schema, allowUnversioned: o.AllowUnversioned,
 		adopt: o.Adopt, allowUnreleased: o.AllowUnreleased, allowReadOnly: o.AllowReadOnly, reclaims: o.Reclaim,
 		program: o.Program, log: o.Logger, now: o.Now,
-		observer: o.Observer, heartbeat: o.Heartbeat, batches: o.Batches, backup: o.Backup,
+		observer: o.Observer, heartbeat: o.Heartbeat, batches: o.Batches, backup: o.Backup, options: o,
 	}
 	if r.registry == nil {
 		r.registry = DefaultRegistry()

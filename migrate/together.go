@@ -16,10 +16,11 @@ const togetherTime = 50 * time.Millisecond
 // as take one step, fit and are quick. Each has its own record in history. A commit
 // that waits for the disk takes longer than a small migration, so that this is what
 // a fresh store waits for. It returns none if the first one, or anything else about
-// them, needs a closer look: then each is applied alone.
+// them, needs a closer look, and in a dry run, which compares version by version:
+// then each is applied alone.
 func (up *upgrade) together(ctx context.Context, pending []Migration) []Applied {
 	defer up.heart.meter.Store(nil)
-	if len(pending) < 2 || pending[0].Version == up.solo || up.store.Sync(ctx) != nil {
+	if len(pending) < 2 || up.afterEach != nil || pending[0].Version == up.solo || up.store.Sync(ctx) != nil {
 		return nil
 	}
 	for n := len(pending); n > 1; {

@@ -15,6 +15,7 @@
 // names and meanings; new ones may join them. Times are RFC 3339 in UTC.
 //
 //	up       {schema, from, to, adopted?, read_only?, applied, backup?, error?}
+//	up       {schema, from, to, adopted?, diffs, disk_bytes, error?}, with --dry-run
 //	baseline as up
 //	plan     {schema, from, to, pending}
 //	status   {schema, version, stored, latest, pending, progress?, error?}
@@ -38,6 +39,11 @@
 // from, to, version, name, phase, phases, done, total, rate, elapsed_ns, eta_ns,
 // text}: how far the migration of that version is, in entries; total is 0 while it
 // is not known, and text says it for people.
+// diffs is a list of {version, name, partitions}, a partition {partition, added,
+// changed, deleted}, and each of these {keys, bytes_before, bytes_after, samples}
+// with samples of {key, key_text, before?, after?}; key is in base64, the others
+// are as dump prints them. disk_bytes is an estimate.
+//
 // applied is as history prints it and pending a list of {version, name,
 // description, unreleased?}. adopted says that from is the version that the store
 // was found to be like, and read_only that the program must not write a store that
@@ -131,6 +137,7 @@ type View func(cmd *cobra.Command, read func(s store.Reader) error) error
 // OpenOptions are what a command asks of Config.Open.
 type OpenOptions struct {
 	MustExist bool          // there is to be a store, and none to be created
+	ReadOnly  bool          // nothing is written, so that the store's files can stay as they are
 	Migrates  bool          // pending migrations run, so that [badgerstore.ForMigration] suits
 	Wait      time.Duration // how long to wait for another process to close the store
 	Logger    *slog.Logger
@@ -260,6 +267,7 @@ type app struct {
 	logFormat logFormat
 	json      bool
 	inPlace   bool // whether stores are directories of ours to replace
+	tries     bool // whether it is a dry run
 }
 
 // A logFormat is the value of --log-format. The zero value is text.
@@ -294,7 +302,7 @@ func (a *app) withRunner(cmd *cobra.Command, mustExist bool, do func(ctx context
 	if _, err := migrate.New(nil, o); err != nil {
 		return err
 	}
-	st, err := a.Open(ctx, a.store, OpenOptions{MustExist: mustExist, Migrates: !mustExist, Wait: a.wait, Logger: log})
+	st, err := a.Open(ctx, a.store, OpenOptions{MustExist: mustExist, ReadOnly: a.tries, Migrates: !mustExist, Wait: a.wait, Logger: log})
 	if err != nil {
 		return err
 	}
@@ -320,7 +328,7 @@ func (a *app) view(cmd *cobra.Command, read func(s store.Reader) error) error {
 
 // bar returns the bar of a command that migrates, nil if it is to have none.
 func (a *app) bar(w io.Writer, mustExist bool) *bar {
-	if mustExist || a.quiet || a.logFormat == "json" {
+	if mustExist && !a.tries || a.quiet || a.logFormat == "json" {
 		return nil
 	}
 	return newBar(w)
@@ -364,11 +372,16 @@ func (a *app) openBadger(ctx context.Context, dir string, o OpenOptions) (store.
 		return nil, usage(fmt.Errorf("--store knows no %s: it takes the path of a Badger directory", scheme))
 	}
 	options := a.Badger
-	options.MustExist, options.Wait, options.Logger = o.MustExist, o.Wait, o.Logger
+	options.MustExist, options.ReadOnly, options.Wait, options.Logger = o.MustExist, o.ReadOnly, o.Wait, o.Logger
 	if o.Migrates { // and the store is closed when that is done
 		options = options.ForMigration()
 	}
 	st, err := badgerstore.Open(ctx, dir, options)
+	if o.ReadOnly && errors.Is(err, store.ErrUnsupported) {
+		o.Logger.WarnContext(ctx, "the store cannot be opened read-only, as after a kill; opening it for writing, which changes its files but none of its entries")
+		options.ReadOnly = false
+		st, err = badgerstore.Open(ctx, dir, options)
+	}
 	if err != nil {
 		return nil, err
 	}

@@ -150,6 +150,7 @@ func (a *app) example(args string) string { return fmt.Sprintf("  %s --store DIR
 func (a *app) up() *cobra.Command {
 	var to uint32
 	var backups backupFlags
+	var dry dryRun
 	cmd := &cobra.Command{
 		Use:     "up",
 		Short:   "Run the pending migrations; creates the store if there is none",
@@ -159,10 +160,17 @@ func (a *app) up() *cobra.Command {
 	cmd.Flags().Uint32Var(&to, "to", 0, "stop at this version instead of the latest")
 	cmd.Flags().BoolVar(&a.Options.Reclaim, "reclaim", a.Options.Reclaim, "after a large migration, give back the room of what was overwritten")
 	backups.add(cmd, "backup", "back the store up into this directory before the first migration")
+	dry.addFlags(cmd)
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
 		target, err := a.target(cmd, to)
 		if err != nil {
 			return err
+		}
+		if dry.asked {
+			return dry.run(cmd, a, target)
+		}
+		if cmd.Flags().Changed("samples") {
+			return usage(errors.New("--samples is for --dry-run"))
 		}
 		if a.Options.Backup, err = backups.options(cmd, a.Options.Backup); err != nil {
 			return err

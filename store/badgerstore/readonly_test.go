@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"testing"
 
+	"github.com/dgraph-io/badger/v4"
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/kvmigrate/kvmigrate/store"
@@ -33,15 +34,21 @@ func files(t *testing.T, dir string) map[string]string {
 }
 
 func TestOpenReadOnly(t *testing.T) {
-	dir := newDir(t, small, "k", "v")
+	for name, configure := range map[string]func(badger.Options) badger.Options{"plain": small, "all values in the value log": allPointers, "encrypted": encrypted} {
+		t.Run(name, func(t *testing.T) { testOpenReadOnly(t, configure) })
+	}
+}
+
+func testOpenReadOnly(t *testing.T, configure func(badger.Options) badger.Options) {
+	dir := newDir(t, configure, "k", "v")
 	before := files(t, dir)
-	st, err := badgerstore.Open(t.Context(), dir, badgerstore.Options{Configure: small, ReadOnly: true})
+	st, err := badgerstore.Open(t.Context(), dir, badgerstore.Options{Configure: configure, ReadOnly: true})
 	if err != nil {
 		t.Fatal(err)
 	}
 	wantContents(t, st, "k=v")
 	wantError(t, "Update of a store that is open read-only", st.Update(t.Context(), set("k", "w")), store.ErrReadOnly)
-	second, err := badgerstore.Open(t.Context(), dir, badgerstore.Options{Configure: small, ReadOnly: true})
+	second, err := badgerstore.Open(t.Context(), dir, badgerstore.Options{Configure: configure, ReadOnly: true})
 	if err != nil {
 		t.Fatalf("a second reader: %v", err)
 	}
@@ -52,8 +59,8 @@ func TestOpenReadOnly(t *testing.T) {
 		t.Error("reading changed the directory")
 	}
 
-	open(t, dir, small)
-	_, err = badgerstore.Open(t.Context(), dir, badgerstore.Options{Configure: small, ReadOnly: true})
+	open(t, dir, configure)
+	_, err = badgerstore.Open(t.Context(), dir, badgerstore.Options{Configure: configure, ReadOnly: true})
 	wantError(t, "opening read-only what another program writes", err, store.ErrLocked)
 	absent := filepath.Join(dir, "absent")
 	_, err = badgerstore.Open(t.Context(), absent, badgerstore.Options{ReadOnly: true})

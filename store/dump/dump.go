@@ -50,18 +50,19 @@ func Write(w io.Writer, r store.Reader, scan store.Scan) error {
 
 // Line returns the line of e, with its newline.
 func Line(e store.Entry) string {
-	var line strings.Builder
-	line.WriteString(strconv.Quote(string(e.Key)))
-	line.WriteByte(' ')
-	line.WriteString(Value(e.Value))
+	return strconv.Quote(string(e.Key)) + " " + Text(e) + "\n"
+}
+
+// Text returns what Line says of e beside its key.
+func Text(e store.Entry) string {
+	text := Value(e.Value)
 	if e.ExpiresAt != 0 {
-		fmt.Fprintf(&line, " expires=%d", e.ExpiresAt)
+		text += fmt.Sprintf(" expires=%d", e.ExpiresAt)
 	}
 	if e.Meta != 0 {
-		fmt.Fprintf(&line, " meta=0x%02x", e.Meta)
+		text += fmt.Sprintf(" meta=0x%02x", e.Meta)
 	}
-	line.WriteByte('\n')
-	return line.String()
+	return text
 }
 
 // Value returns the text of a value alone.

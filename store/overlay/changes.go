@@ -71,7 +71,7 @@ const (
 
 // Settle makes what the Store shows now what later [Store.Changes] are compared
 // with. The error matches [store.ErrBusy] if a transaction is running, and nothing
-// is done. After another error Changes is not to be trusted.
+// is done, and [store.ErrNoSpace] if the scratch store has no room left. After another error Changes is not to be trusted.
 func (s *Store) Settle(ctx context.Context) error {
 	if !s.life.TryLock() {
 		return &store.Error{Op: "settle", Err: s.unavailable()}
@@ -104,6 +104,9 @@ func (s *Store) Settle(ctx context.Context) error {
 }
 
 func (s *Store) settle(ctx context.Context, batch []store.Entry) error {
+	if free, err := s.Free(ctx); err == nil && free == 0 {
+		return store.ErrNoSpace
+	}
 	return store.Update(ctx, s.scratch, func(tx store.Txn) error {
 		for _, e := range batch {
 			if err := tx.Set(e); err != nil {

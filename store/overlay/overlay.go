@@ -180,6 +180,15 @@ func (s *Store) Sync(ctx context.Context) error {
 	return nil
 }
 
+// Free implements [store.Spacer]: it is what is left to the scratch store.
+func (s *Store) Free(ctx context.Context) (uint64, error) {
+	spacer, ok := store.As[store.Spacer](s.scratch)
+	if !ok {
+		return 0, &store.Error{Op: "find free space", Err: store.ErrUnsupported}
+	}
+	return spacer.Free(ctx)
+}
+
 // Limits implements [store.Store]. They are the base's, but keys and values may
 // be a few bytes shorter if the scratch store takes no longer ones.
 func (s *Store) Limits() store.Limits { return s.limits }

@@ -2,11 +2,13 @@ package main
 
 import (
 	"context"
+	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -100,6 +102,7 @@ func slow() {
 //	await FILE                  waits until the file is there
 //	glob NAME PATTERN           sets the variable NAME to the one file that matches
 //	cut FILE COPY               copies a file but for its last byte
+//	sums DIR FILE               writes the name and checksum of each file in DIR to FILE
 //	json FILE                   fails unless the file is one or more JSON values
 func TestScripts(t *testing.T) {
 	testscript.Run(t, testscript.Params{
@@ -166,6 +169,9 @@ func TestScripts(t *testing.T) {
 				text := ts.ReadFile(args[0])
 				ts.Check(os.WriteFile(ts.MkAbs(args[1]), []byte(text[:len(text)-1]), 0o600))
 			},
+			"sums": func(ts *testscript.TestScript, _ bool, args []string) {
+				ts.Check(os.WriteFile(ts.MkAbs(args[1]), sums(ts, ts.MkAbs(args[0])), 0o600))
+			},
 			"json": func(ts *testscript.TestScript, _ bool, args []string) {
 				values := json.NewDecoder(strings.NewReader(ts.ReadFile(args[0])))
 				for n := 0; ; n++ {
@@ -179,6 +185,18 @@ func TestScripts(t *testing.T) {
 			},
 		},
 	})
+}
+
+func sums(ts *testscript.TestScript, dir string) (lines []byte) {
+	ts.Check(filepath.WalkDir(dir, func(path string, d fs.DirEntry, err error) error {
+		if err != nil || d.IsDir() {
+			return err
+		}
+		data, err := os.ReadFile(path)
+		lines = fmt.Appendf(lines, "%x  %s\n", sha256.Sum256(data), path)
+		return err
+	}))
+	return lines
 }
 
 func exits(ts *testscript.TestScript, _ bool, args []string) {
