@@ -69,7 +69,7 @@ var (
 	// cancelled.
 	ErrFinished = errors.New("job is finished")
 
-	// ErrPermanent, in an executor's error, says that trying again is of no use.
+	// ErrPermanent says, in an executor's error, that trying again is of no use.
 	ErrPermanent = errors.New("permanent failure")
 
 	// ErrCancelled is the cause of a run's context if its job was cancelled.

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bytes"
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
@@ -29,7 +30,7 @@ import (
 )
 
 func TestMain(m *testing.M) {
-	testscript.Main(m, map[string]func(){"kvmigrate": main, "kvmigrate-branch": branch, "kvmigrate-stopped": stopped, "kvmigrate-slow": slow})
+	testscript.Main(m, map[string]func(){"kvmigrate": main, "kvmigrate-branch": branch, "kvmigrate-stopped": stopped, "kvmigrate-slow": slow, "kvmigrate-edit": edit})
 }
 
 // branch is kvmigrate as another branch built it, which took version 2 for a
@@ -109,40 +110,10 @@ func TestScripts(t *testing.T) {
 		Dir: "../../../testdata/cli",
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
 			"exits": exits,
-			"put": func(ts *testscript.TestScript, _ bool, args []string) {
-				value, err := hex.DecodeString(args[2])
-				ts.Check(err)
-				change(ts, args[0], func(tx store.Txn) error {
-					return tx.Set(store.Entry{Key: []byte(args[1]), Value: value})
-				})
-			},
-			"many": func(ts *testscript.TestScript, _ bool, args []string) {
-				n, err := strconv.Atoi(args[2])
-				ts.Check(err)
-				change(ts, args[0], func(tx store.Txn) error {
-					for i := range n {
-						if err := tx.Set(store.Entry{Key: fmt.Appendf(nil, "%s%06d", args[1], i), Value: []byte{0xa0}}); err != nil {
-							return err
-						}
-					}
-					return nil
-				})
-			},
-			"load": func(ts *testscript.TestScript, _ bool, args []string) {
-				entries, err := dump.Read(strings.NewReader(ts.ReadFile(args[1])))
-				ts.Check(err)
-				change(ts, args[0], func(tx store.Txn) error {
-					for _, e := range entries {
-						if err := tx.Set(e); err != nil {
-							return err
-						}
-					}
-					return nil
-				})
-			},
-			"del": func(ts *testscript.TestScript, _ bool, args []string) {
-				change(ts, args[0], func(tx store.Txn) error { return tx.Delete([]byte(args[1])) })
-			},
+			"put":   edits("put"),
+			"many":  edits("many"),
+			"load":  edits("load"),
+			"del":   edits("del"),
 			"hold": func(ts *testscript.TestScript, _ bool, args []string) {
 				st, err := badgerstore.Open(context.Background(), ts.MkAbs(args[0]), badgerstore.Options{})
 				ts.Check(err)
@@ -214,9 +185,64 @@ func exits(ts *testscript.TestScript, _ bool, args []string) {
 	}
 }
 
-func change(ts *testscript.TestScript, dir string, fn func(store.Txn) error) {
-	ctx := context.Background()
-	st, err := badgerstore.Open(ctx, ts.MkAbs(dir), badgerstore.Options{})
-	ts.Check(err)
-	ts.Check(errors.Join(store.Update(ctx, st, fn), st.Close()))
+// edits returns the command of a script that changes a store. It does that in a process
+// of its own: a file that this one has open, and so a lock, lives on for a moment in
+// every process that another script starts.
+func edits(how string) func(*testscript.TestScript, bool, []string) {
+	return func(ts *testscript.TestScript, _ bool, args []string) {
+		ts.Check(ts.Exec("kvmigrate-edit", append([]string{how}, args...)...))
+	}
+}
+
+// edit changes a store, as the commands put, many, load and del of scripts say.
+func edit() {
+	if err := editStore(context.Background(), os.Args[1], os.Args[2], os.Args[3:]); err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		os.Exit(1)
+	}
+}
+
+func editStore(ctx context.Context, how, dir string, args []string) error {
+	entries, deleted, err := changes(how, args)
+	if err != nil {
+		return err
+	}
+	st, err := badgerstore.Open(ctx, dir, badgerstore.Options{})
+	if err != nil {
+		return err
+	}
+	return errors.Join(store.Update(ctx, st, func(tx store.Txn) error {
+		for _, e := range entries {
+			if err := tx.Set(e); err != nil {
+				return err
+			}
+		}
+		for _, key := range deleted {
+			if err := tx.Delete([]byte(key)); err != nil {
+				return err
+			}
+		}
+		return nil
+	}), st.Close())
+}
+
+func changes(how string, args []string) (entries []store.Entry, deleted []string, err error) {
+	switch how {
+	case "put":
+		value, err := hex.DecodeString(args[1])
+		return []store.Entry{{Key: []byte(args[0]), Value: value}}, nil, err
+	case "many":
+		n, err := strconv.Atoi(args[1])
+		for i := range n {
+			entries = append(entries, store.Entry{Key: fmt.Appendf(nil, "%s%06d", args[0], i), Value: []byte{0xa0}})
+		}
+		return entries, nil, err
+	case "load":
+		text, err := os.ReadFile(args[0])
+		if err == nil {
+			entries, err = dump.Read(bytes.NewReader(text))
+		}
+		return entries, nil, err
+	}
+	return nil, args[:1], nil
 }
