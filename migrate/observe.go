@@ -64,7 +64,12 @@ type Event struct {
 	Elapsed       time.Duration // since Started
 	ETA           time.Duration // until the phase is done; 0 if not known
 
-	Err error // of a Failed
+	// Began is when the migration began, or in this run went on; of a Batch, when
+	// the step did, which is before the end of those before it if they overlap.
+	Began time.Time
+
+	Applied *Applied // of a Finished: its record in history, nil if another runner wrote it
+	Err     error    // of a Failed
 }
 
 // String says it for people: what happened, what is done of what, how fast, how
@@ -221,6 +226,7 @@ func (t *meter) committed(out outcome) {
 	t.event.Phases = max(1, out.tx.phases)
 	t.event.Steps++
 	t.event.Done, t.event.Bytes = out.visited, out.visitedBytes
+	t.event.Began, t.event.Applied = out.began, out.applied
 	t.mu.Unlock()
 	t.tell(Batch, nil)
 }
@@ -300,6 +306,12 @@ func (t *meter) tell(kind EventKind, err error) {
 	defer t.observing.Unlock()
 	e := t.measure(time.Now())
 	e.Kind, e.Err = kind, err
+	if kind != Batch {
+		e.Began = t.began
+	}
+	if kind != Finished {
+		e.Applied = nil
+	}
 	t.observe(e)
 }
 

@@ -20,7 +20,7 @@ import (
 // steady compares events without what depends on a clock or on how fast the
 // entries are counted.
 var steady = cmp.Options{
-	cmpopts.IgnoreFields(migrate.Event{}, "Migration", "Total", "Rate", "Elapsed", "ETA"),
+	cmpopts.IgnoreFields(migrate.Event{}, "Migration", "Total", "Rate", "Elapsed", "ETA", "Began", "Applied"),
 	cmpopts.EquateErrors(),
 }
 
@@ -104,6 +104,72 @@ func TestEventString(t *testing.T) {
 		}
 	}
 }
+
+// TestObserverBegan: an event says when what it reports began, whether steps overlap
+// or not, and the last one what history says of it.
+func TestObserverBegan(t *testing.T) {
+	for _, batches := range []int{1, 3} {
+		t.Run(fmt.Sprint(batches), func(t *testing.T) {
+			st := narrow{openStore(t), 40}
+			load(t, st, many("app/", 95)...)
+			before := time.Now()
+			var migration, step time.Time
+			var applied *migrate.Applied
+			o := one(migrate.Rewrite([]byte("app/"), suffix("!")))
+			o.Batches = batches
+			o.Observer = func(e migrate.Event) {
+				switch e.Kind {
+				case migrate.Started:
+					migration, step = e.Began, e.Began
+				case migrate.Batch:
+					if e.Began.Before(step) {
+						t.Errorf("step %d began at %v, before the one before it", e.Steps, e.Began)
+					}
+					step = e.Began
+				default:
+					if e.Kind != migrate.Finished || !e.Began.Equal(migration) {
+						t.Errorf("%v says that the migration began at %v, Started at %v", e.Kind, e.Began, migration)
+					}
+				}
+				if e.Began.Before(before) || e.Began.After(time.Now()) {
+					t.Errorf("%v began at %v, outside of the run", e.Kind, e.Began)
+				}
+				if (e.Applied != nil) != (e.Kind == migrate.Finished) {
+					t.Errorf("%v has record %v", e.Kind, e.Applied)
+				}
+				applied = e.Applied
+			}
+			report := mustRun(t, st, o)
+			if diff := cmp.Diff(&report.Applied[0], applied); diff != "" {
+				t.Errorf("record of the last event (-report +event):\n%s", diff)
+			}
+		})
+	}
+}
+
+// TestObserverOfUnsynced: a migration that fails before its first step is reported
+// like any other.
+func TestObserverOfUnsynced(t *testing.T) {
+	boom := errors.New("boom")
+	var got []migrate.EventKind
+	o := one(set("app/1", "one"))
+	o.Observer = func(e migrate.Event) { got = append(got, e.Kind) }
+	_, err := migrate.Up(t.Context(), unsynced{openStore(t), boom}, o)
+	if !errors.Is(err, boom) {
+		t.Errorf("error = %v, want that of the sync", err)
+	}
+	if diff := cmp.Diff([]migrate.EventKind{migrate.Started, migrate.Failed}, got); diff != "" {
+		t.Errorf("events (-want +got):\n%s", diff)
+	}
+}
+
+// unsynced is a store that cannot sync.
+type unsynced struct {
+	store.Store
+	err error
+}
+
+func (u unsynced) Sync(context.Context) error { return u.err }
 
 // viewed tells when a View ends.
 type viewed struct {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"runtime"
+	"time"
 
 	"github.com/kvmigrate/kvmigrate/store"
 )
@@ -104,6 +105,7 @@ func (b *pipelined) work(ctx context.Context, cancel func()) {
 	}()
 
 	var tx *Tx
+	began := time.Now()
 	err := b.store.Update(ctx, func(txn store.Txn) error {
 		err := b.fence(txn)
 		if err != nil {
@@ -136,6 +138,7 @@ func (b *pipelined) work(ctx context.Context, cancel func()) {
 	case err != nil:
 		out = outcome{err: tx.blame(err)}
 	default:
+		out.began = began
 		out.tx.txn = nil
 		b.meter.committed(out)
 	}

@@ -80,13 +80,10 @@ func (up *upgrade) apply(ctx context.Context, m Migration, p *Progress) (*Applie
 	up.logBegin(ctx, m)
 	u := up.begin(m, p)
 	defer up.heart.meter.Store(nil)
-	// What the new version vouches for must be durable before it is.
-	if err := up.store.Sync(ctx); err != nil {
-		return nil, up.failed(m, p, err)
-	}
 	stepping, stop := u.meter.start(ctx)
-	var done outcome
-	if p != nil {
+	// What the new version vouches for must be durable before it is.
+	done := outcome{err: up.store.Sync(ctx)}
+	if done.err == nil && p != nil {
 		done.err = u.mend(stepping)
 	}
 	if done.err == nil {
@@ -130,7 +127,8 @@ type outcome struct {
 	tx       *Tx       // what the last step did
 	err      error
 
-	visited, visitedBytes uint64 // in the phase of the last step
+	began                 time.Time // the last step, once it is committed
+	visited, visitedBytes uint64    // in the phase of the last step
 }
 
 // steps takes the migration to its end or its first error: one step alone, which
@@ -170,6 +168,7 @@ func (u *run) step(ctx context.Context, limit int) (out outcome) {
 		return outcome{err: err}
 	}
 	var tx *Tx
+	began := time.Now()
 	err := store.Update(ctx, u.store, func(txn store.Txn) error {
 		u.trail.known = false // another run may have gone on, or an attempt failed
 		at, err := u.position(txn)
@@ -186,6 +185,7 @@ func (u *run) step(ctx context.Context, limit int) (out outcome) {
 	if err != nil {
 		return outcome{err: tx.blame(err)}
 	}
+	out.began = began
 	out.tx.txn = nil // what it holds is in the store
 	u.meter.committed(out)
 	if out.tx.rows != nil && out.tx.batch.more {

@@ -65,6 +65,7 @@ func (g *group) run(ctx context.Context, txn store.Txn) error {
 		if at.Transactions > 0 {
 			return errAlone // a rival has begun it
 		}
+		stepped := time.Now()
 		tx, err := u.callUp(ctx, txn, at)
 		switch {
 		case err != nil || tx.failed != nil || tx.continues:
@@ -79,6 +80,7 @@ func (g *group) run(ctx context.Context, txn store.Txn) error {
 		if err != nil {
 			return alone(err)
 		}
+		out.began = stepped
 		g.outcomes = append(g.outcomes, out)
 	}
 	return nil
