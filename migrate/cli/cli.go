@@ -285,7 +285,19 @@ func (f *logFormat) Set(text string) error {
 }
 
 // withRunner opens the store for do and closes it again.
-func (a *app) withRunner(cmd *cobra.Command, mustExist bool, do func(ctx context.Context, r *migrate.Runner, st store.Store) error) (err error) {
+func (a *app) withRunner(cmd *cobra.Command, mustExist bool, do func(ctx context.Context, r *migrate.Runner, st store.Store) error) error {
+	return a.withStore(cmd, mustExist, func(ctx context.Context, st store.Store, o migrate.Options) error {
+		r, err := migrate.New(st, o)
+		if err != nil {
+			return err
+		}
+		return do(ctx, r, st)
+	})
+}
+
+// withStore opens the store for do, which gets the options of the command, and
+// closes it again.
+func (a *app) withStore(cmd *cobra.Command, mustExist bool, do func(ctx context.Context, st store.Store, o migrate.Options) error) (err error) {
 	if a.store == "" {
 		return usage(errors.New("--store is missing: name the store"))
 	}
@@ -307,11 +319,7 @@ func (a *app) withRunner(cmd *cobra.Command, mustExist bool, do func(ctx context
 		return err
 	}
 	defer func() { err = errors.Join(err, st.Close()) }()
-	r, err := migrate.New(st, o)
-	if err != nil {
-		return err
-	}
-	err = do(ctx, r, st)
+	err = do(ctx, st, o)
 	if e, ok := errors.AsType[*store.Error](err); ok && e.Key != nil {
 		// Only who asks for it gets to see a key, which can be secret.
 		log.DebugContext(ctx, "the key in question", "key", string(e.Key))

@@ -151,6 +151,7 @@ func (a *app) up() *cobra.Command {
 	var to uint32
 	var backups backupFlags
 	var dry dryRun
+	var address string
 	cmd := &cobra.Command{
 		Use:     "up",
 		Short:   "Run the pending migrations; creates the store if there is none",
@@ -161,6 +162,7 @@ func (a *app) up() *cobra.Command {
 	cmd.Flags().BoolVar(&a.Options.Reclaim, "reclaim", a.Options.Reclaim, "after a large migration, give back the room of what was overwritten")
 	backups.add(cmd, "backup", "back the store up into this directory before the first migration")
 	dry.addFlags(cmd)
+	cmd.Flags().StringVar(&address, "http", "", "show at this address how far it is, for example 127.0.0.1:8080; without access control")
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
 		target, err := a.target(cmd, to)
 		if err != nil {
@@ -174,6 +176,9 @@ func (a *app) up() *cobra.Command {
 		}
 		if a.Options.Backup, err = backups.options(cmd, a.Options.Backup); err != nil {
 			return err
+		}
+		if address != "" {
+			return a.upServing(cmd, target, address)
 		}
 		return a.withRunner(cmd, false, func(ctx context.Context, r *migrate.Runner, _ store.Store) error {
 			report, err := r.UpTo(ctx, target)

@@ -69,7 +69,7 @@ type view struct {
 	Headline               string
 	Refresh                int // seconds until the page should be asked for again
 
-	Version        string // "v3", "–" while it is not known
+	Version        string // "v3", "" while it is not known
 	Latest, Target uint32
 	ReadOnly       bool
 
@@ -132,7 +132,7 @@ var headlines = map[stage]string{
 func (s state) view() view {
 	v := view{
 		Schema: s.schema, Program: s.program, Stage: s.stage, Headline: headlines[s.stage], Refresh: 5,
-		Version: "–", Latest: latest(s.known), Target: s.target, ReadOnly: s.readOnly,
+		Latest: latest(s.known), Target: s.target, ReadOnly: s.readOnly,
 		Started: newMoment(s.started), Ended: newMoment(s.ended),
 	}
 	if s.read {
@@ -170,7 +170,11 @@ func newWork(e migrate.Event) *work {
 		add("Rate", comma(uint64(e.Rate))+"/s")
 	}
 	if e.ETA > 0 {
-		add("Left", "about "+span(e.ETA))
+		left := "under a second"
+		if e.ETA >= time.Second {
+			left = "about " + span(e.ETA)
+		}
+		add("Left", left)
 	}
 	add("Running for", span(e.Elapsed))
 	if e.Phases > 1 {

@@ -1,0 +1,80 @@
+package cli_test
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"io"
+	"net/http"
+	"regexp"
+	"sync"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/kvmigrate/kvmigrate/migrate"
+	"github.com/kvmigrate/kvmigrate/migrate/cli"
+)
+
+// lines is what a command has written so far, also while it runs.
+type lines struct {
+	mu   sync.Mutex
+	text bytes.Buffer
+}
+
+func (l *lines) Write(p []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.text.Write(p)
+}
+
+func (l *lines) String() string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.text.String()
+}
+
+// TestHTTP: up serves how far it is while a migration runs, and no longer.
+func TestHTTP(t *testing.T) {
+	var stdout bytes.Buffer
+	var stderr lines
+	var url, ready string
+	up := func(ctx context.Context, _ *migrate.Tx) error {
+		found := regexp.MustCompile(`http://127\.0\.0\.1:\d+/`).FindString(stderr.String())
+		if found == "" {
+			return fmt.Errorf("no address in %q", &stderr)
+		}
+		url = found
+		request, err := http.NewRequestWithContext(ctx, http.MethodGet, url+"readyz", nil)
+		if err != nil {
+			return err
+		}
+		answer, err := http.DefaultClient.Do(request)
+		if err != nil {
+			return err
+		}
+		defer func() { _ = answer.Body.Close() }()
+		body, err := io.ReadAll(answer.Body)
+		ready = fmt.Sprintf("%d %s", answer.StatusCode, body)
+		return err
+	}
+	cfg := cli.Config{Name: "notes", Options: migrate.Options{Schema: "notes", Registry: migrate.NewRegistry(
+		migrate.Migration{Version: 1, Name: "first", Up: func(context.Context, *migrate.Tx) error { return nil }},
+		migrate.Migration{Version: 2, Name: "second", Up: up},
+		migrate.Migration{Version: 3, Name: "third", Up: func(context.Context, *migrate.Tx) error { return nil }},
+	)}}
+	args := []string{"--store", t.TempDir(), "up", "--to", "2", "--http", "127.0.0.1:0"}
+	if code := cli.Run(t.Context(), cfg, args, &stdout, &stderr); code != cli.ExitDone {
+		t.Fatalf("exit code %d\n%s", code, &stderr)
+	}
+	if diff := cmp.Diff("notes schema is at v2 (2 applied)\n", stdout.String()); diff != "" {
+		t.Errorf("up (-want +got):\n%s", diff)
+	}
+	if matched, err := regexp.MatchString(`^503 migrating v1 -> v2 \(second\)`, ready); !matched || err != nil {
+		t.Errorf("readyz during the second = %q, %v; want 503 and how far it is", ready, err)
+	}
+	if answer, err := http.Get(url + "healthz"); err == nil {
+		_ = answer.Body.Close()
+		t.Error("it is served after up has ended")
+	}
+}
