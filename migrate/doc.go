@@ -41,6 +41,8 @@
 // A migration logs how far it is every five seconds; Options.Observer is told of
 // each step, with what is done, what is left, and how long that may take. A
 // cancelled context stops within a batch, and the error says how far it came.
+// Package statushttp serves all this to probes, Prometheus and people, and package
+// oteltrace makes spans of it.
 // While batches overlap, the garbage collector of the process runs as with GOGC=25,
 // which keeps a third of the memory free, and afterwards as before.
 //

@@ -9,6 +9,8 @@
 // or adds [Command] to a tree of cobra commands that it has. Data goes to
 // standard output, the log and errors to standard error.
 //
+// up --http serves what package statushttp describes, to whoever reaches the address.
+//
 // # JSON
 //
 // With --json a command prints what it has to say as JSON. These keys keep their

@@ -1,0 +1,196 @@
+// Package oteltrace makes OpenTelemetry spans of runs, their migrations and the
+// batches of these. It depends on the API of OpenTelemetry alone.
+//
+//	tracer := oteltrace.New(nil)
+//	options.Observer = tracer.Observe
+//	runner, err := migrate.New(st, options)
+//	…
+//	report, err := tracer.Run(ctx, runner.Up)
+//
+// # Spans
+//
+// "kvmigrate run", below the span of ctx, has the attributes kvmigrate.schema,
+// kvmigrate.from and kvmigrate.to, the versions that it found and left.
+//
+// "migrate v0002_add_titles" has kvmigrate.version and kvmigrate.name, and once it is
+// finished kvmigrate.transactions, kvmigrate.keys_written and kvmigrate.keys_deleted
+// of the migration, in all runs that it took.
+//
+// "batch" is a committed step, or several in a row: kvmigrate.steps of them, one each
+// for the first thousand and then as many as thousands went before, so that hours
+// of batches make thousands of spans. It has kvmigrate.phase, and of the entries it
+// visited kvmigrate.rows and kvmigrate.bytes. Batches overlap, and so do their spans.
+//
+// Spans have the text of errors, and no keys or values beside it.
+package oteltrace
+
+import (
+	"context"
+	"errors"
+	"sync"
+	"time"
+
+	"go.opentelemetry.io/otel"
+	"go.opentelemetry.io/otel/attribute"
+	"go.opentelemetry.io/otel/codes"
+	"go.opentelemetry.io/otel/trace"
+
+	"github.com/kvmigrate/kvmigrate/migrate"
+)
+
+// A Tracer makes the spans of one run at a time. Its methods may be called
+// concurrently, but the spans of runs that overlap would get mixed up.
+type Tracer struct {
+	tracer trace.Tracer
+
+	mu        sync.Mutex
+	run       context.Context // of the run's span
+	migration trace.Span      // nil while none runs
+	within    context.Context // of that span
+	last      migrate.Event   // of that migration
+	batch     batch           // steps that have no span yet
+}
+
+// A batch is some steps of one migration.
+type batch struct {
+	began              time.Time
+	phase              int
+	steps, rows, bytes uint64
+}
+
+// New returns a Tracer. A nil provider means the global one.
+func New(provider trace.TracerProvider) *Tracer {
+	if provider == nil {
+		provider = otel.GetTracerProvider()
+	}
+	return &Tracer{tracer: provider.Tracer("github.com/kvmigrate/kvmigrate/migrate/oteltrace"), run: context.Background()}
+}
+
+// Run calls up in a span and returns what it returns. up is the method Up of a
+// [migrate.Runner], or of what wraps one, with Observe as an observer. All spans
+// are ended when Run returns or up panics.
+func (t *Tracer) Run(ctx context.Context, up func(context.Context) (migrate.Report, error)) (report migrate.Report, err error) {
+	ctx, span := t.tracer.Start(ctx, "kvmigrate run")
+	t.begin(ctx)
+	returned := false
+	defer func() {
+		if !returned {
+			span.SetStatus(codes.Error, "the run ended in a panic")
+		}
+		t.end()
+		span.End()
+	}()
+	report, err = up(ctx)
+	returned = true
+	span.SetAttributes(
+		attribute.String("kvmigrate.schema", report.Schema),
+		attribute.Int64("kvmigrate.from", int64(report.From)),
+		attribute.Int64("kvmigrate.to", int64(report.To)),
+	)
+	if err != nil {
+		span.SetStatus(codes.Error, err.Error())
+		if _, of := errors.AsType[*migrate.MigrationError](err); !of { // whose span has it
+			span.RecordError(err)
+		}
+	}
+	return report, err
+}
+
+func (t *Tracer) begin(ctx context.Context) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.run = ctx
+}
+
+// end ends what up left open by a panic.
+func (t *Tracer) end() {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.run = context.Background()
+	if t.migration != nil {
+		t.migration.SetStatus(codes.Error, "the run ended in a panic")
+		t.finish()
+	}
+}
+
+// Observe is the observer for [migrate.Options]. Outside of Run the spans of
+// migrations have no parent.
+func (t *Tracer) Observe(e migrate.Event) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if e.Kind == migrate.Started {
+		t.within, t.migration = t.tracer.Start(t.run, "migrate "+e.ID(), trace.WithTimestamp(e.Began), trace.WithAttributes(
+			attribute.String("kvmigrate.schema", e.Schema),
+			attribute.Int64("kvmigrate.version", int64(e.Version)),
+			attribute.String("kvmigrate.name", e.Name),
+		))
+		t.last = e
+	}
+	if t.migration == nil {
+		return
+	}
+	switch e.Kind {
+	case migrate.Batch:
+		t.add(e)
+	case migrate.Finished:
+		if a := e.Applied; a != nil {
+			t.migration.SetAttributes(
+				attribute.Int64("kvmigrate.transactions", int64(a.Transactions)),
+				attribute.Int64("kvmigrate.keys_written", int64(a.KeysWritten)),
+				attribute.Int64("kvmigrate.keys_deleted", int64(a.KeysDeleted)),
+			)
+		}
+		t.finish()
+	case migrate.Failed:
+		var more []trace.EventOption
+		if p, ok := errors.AsType[*migrate.PanicError](e.Err); ok {
+			more = append(more, trace.WithAttributes(attribute.String("exception.stacktrace", string(p.Stack))))
+		}
+		t.migration.RecordError(e.Err, more...)
+		t.migration.SetStatus(codes.Error, e.Err.Error())
+		t.finish()
+	}
+}
+
+// add takes the step that e reports into the batch, and makes a span of it when it
+// has enough of them.
+func (t *Tracer) add(e migrate.Event) {
+	if e.Phase != t.last.Phase {
+		t.flush()
+		t.last.Done, t.last.Bytes = 0, 0
+	}
+	b := &t.batch
+	if b.steps == 0 {
+		b.began, b.phase = e.Began, e.Phase
+	}
+	b.steps++
+	b.rows += e.Done - min(e.Done, t.last.Done)
+	b.bytes += e.Bytes - min(e.Bytes, t.last.Bytes)
+	t.last = e
+	if b.steps >= 1+e.Steps/1000 {
+		t.flush()
+	}
+}
+
+// flush makes a span of the steps that have none.
+func (t *Tracer) flush() {
+	b := t.batch
+	if b.steps == 0 {
+		return
+	}
+	t.batch = batch{}
+	_, span := t.tracer.Start(t.within, "batch", trace.WithTimestamp(b.began), trace.WithAttributes(
+		attribute.Int("kvmigrate.phase", b.phase),
+		attribute.Int64("kvmigrate.steps", int64(b.steps)),
+		attribute.Int64("kvmigrate.rows", int64(b.rows)),
+		attribute.Int64("kvmigrate.bytes", int64(b.bytes)),
+	))
+	span.End()
+}
+
+// finish ends the span of the migration.
+func (t *Tracer) finish() {
+	t.flush()
+	t.migration.End()
+	t.migration, t.within = nil, nil
+}
