@@ -44,7 +44,7 @@ func (k EventKind) String() string {
 // An Event tells an Observer how far a migration has come. Of each migration that
 // a run applies there is one Started, a Batch after each committed step, and then
 // Finished or Failed. Small migrations that share a transaction have all started
-// before the first of them is finished.
+// before the first of them is finished, and those after one that failed have neither.
 //
 // If Options.Backup is set, BackingUps come before the first Started, with that
 // migration and of the rest only Phase, Done, Total, Bytes, Rate and Elapsed: phase 1
@@ -65,7 +65,8 @@ type Event struct {
 	ETA           time.Duration // until the phase is done; 0 if not known
 
 	// Began is when the migration began, or in this run went on; of a Batch, when
-	// the step did, which is before the end of those before it if they overlap.
+	// the step did, which is before the end of those before it if they overlap. It is
+	// zero of a BackingUp.
 	Began time.Time
 
 	Applied *Applied // of a Finished: its record in history, nil if another runner wrote it

@@ -3,9 +3,11 @@ package cli_test
 import (
 	"bytes"
 	"context"
+	"encoding/json"
 	"fmt"
 	"io"
 	"net/http"
+	"net/http/httptest"
 	"regexp"
 	"sync"
 	"testing"
@@ -14,6 +16,8 @@ import (
 
 	"github.com/kvmigrate/kvmigrate/migrate"
 	"github.com/kvmigrate/kvmigrate/migrate/cli"
+	"github.com/kvmigrate/kvmigrate/migrate/statushttp"
+	"github.com/kvmigrate/kvmigrate/store/badgerstore"
 )
 
 // lines is what a command has written so far, also while it runs.
@@ -76,5 +80,37 @@ func TestHTTP(t *testing.T) {
 	if answer, err := http.Get(url + "healthz"); err == nil {
 		_ = answer.Body.Close()
 		t.Error("it is served after up has ended")
+	}
+}
+
+// TestHistoryIsTheSame: the JSON that is served has of history what the command
+// prints.
+func TestHistoryIsTheSame(t *testing.T) {
+	dir, cfg := t.TempDir(), release(3)
+	_, stdout, _ := runIn(t.Context(), t, cfg, dir, "up", "--allow-unreleased", "--reclaim", "--json")
+	var printed struct{ Applied []map[string]any }
+	if err := json.Unmarshal([]byte(stdout), &printed); err != nil || len(printed.Applied) != 3 {
+		t.Fatalf("up --json: %v\n%s", err, stdout)
+	}
+	st, err := badgerstore.Open(t.Context(), dir, badgerstore.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = st.Close() }()
+	h, err := statushttp.New(st, cfg.Options)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := h.Up(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	answer := httptest.NewRecorder()
+	h.ServeHTTP(answer, httptest.NewRequest(http.MethodGet, "/schema", nil))
+	var served struct{ History []map[string]any }
+	if err := json.Unmarshal(answer.Body.Bytes(), &served); err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff(printed.Applied, served.History); diff != "" {
+		t.Errorf("history (-printed +served):\n%s", diff)
 	}
 }

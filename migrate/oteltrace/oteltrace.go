@@ -12,9 +12,12 @@
 // "kvmigrate run", below the span of ctx, has the attributes kvmigrate.schema,
 // kvmigrate.from and kvmigrate.to, the versions that it found and left.
 //
+// "backup" is the backup before the first migration, if there is to be one.
+//
 // "migrate v0002_add_titles" has kvmigrate.version and kvmigrate.name, and once it is
 // finished kvmigrate.transactions, kvmigrate.keys_written and kvmigrate.keys_deleted
-// of the migration, in all runs that it took.
+// of the migration, in all runs that it took. Small migrations may share a
+// transaction, and then their spans overlap.
 //
 // "batch" is a committed step, or several in a row: kvmigrate.steps of them, one each
 // for the first thousand and then as many as thousands went before, so that hours
@@ -27,6 +30,7 @@ package oteltrace
 import (
 	"context"
 	"errors"
+	"slices"
 	"sync"
 	"time"
 
@@ -43,12 +47,18 @@ import (
 type Tracer struct {
 	tracer trace.Tracer
 
-	mu        sync.Mutex
-	run       context.Context // of the run's span
-	migration trace.Span      // nil while none runs
-	within    context.Context // of that span
-	last      migrate.Event   // of that migration
-	batch     batch           // steps that have no span yet
+	mu     sync.Mutex
+	run    context.Context // of the run's span
+	backup trace.Span      // while there is one
+	open   []*migration    // that have started
+}
+
+// A migration is one that has started.
+type migration struct {
+	span   trace.Span
+	within context.Context // of span
+	last   migrate.Event
+	batch  batch // steps that have no span yet
 }
 
 // A batch is some steps of one migration.
@@ -72,23 +82,23 @@ func New(provider trace.TracerProvider) *Tracer {
 func (t *Tracer) Run(ctx context.Context, up func(context.Context) (migrate.Report, error)) (report migrate.Report, err error) {
 	ctx, span := t.tracer.Start(ctx, "kvmigrate run")
 	t.begin(ctx)
-	returned := false
+	why := panicked // unless up returns
 	defer func() {
-		if !returned {
-			span.SetStatus(codes.Error, "the run ended in a panic")
+		if why != "" {
+			span.SetStatus(codes.Error, why)
 		}
-		t.end()
+		t.end(why)
 		span.End()
 	}()
 	report, err = up(ctx)
-	returned = true
+	why = ""
 	span.SetAttributes(
 		attribute.String("kvmigrate.schema", report.Schema),
 		attribute.Int64("kvmigrate.from", int64(report.From)),
 		attribute.Int64("kvmigrate.to", int64(report.To)),
 	)
 	if err != nil {
-		span.SetStatus(codes.Error, err.Error())
+		why = err.Error()
 		if _, of := errors.AsType[*migrate.MigrationError](err); !of { // whose span has it
 			span.RecordError(err)
 		}
@@ -96,21 +106,26 @@ func (t *Tracer) Run(ctx context.Context, up func(context.Context) (migrate.Repo
 	return report, err
 }
 
+const panicked = "the run ended in a panic"
+
 func (t *Tracer) begin(ctx context.Context) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	t.run = ctx
 }
 
-// end ends what up left open by a panic.
-func (t *Tracer) end() {
+// end ends what is open, because of why: the backup before a migration if it failed,
+// migrations that were tried together with one that failed, and all after a panic.
+func (t *Tracer) end(why string) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	t.run = context.Background()
-	if t.migration != nil {
-		t.migration.SetStatus(codes.Error, "the run ended in a panic")
-		t.finish()
+	t.endBackup(why)
+	for _, m := range t.open {
+		m.span.SetStatus(codes.Error, why)
+		m.end(t.tracer)
 	}
+	t.open = nil
 }
 
 // Observe is the observer for [migrate.Options]. Outside of Run the spans of
@@ -118,68 +133,96 @@ func (t *Tracer) end() {
 func (t *Tracer) Observe(e migrate.Event) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	if e.Kind == migrate.Started {
-		t.within, t.migration = t.tracer.Start(t.run, "migrate "+e.ID(), trace.WithTimestamp(e.Began), trace.WithAttributes(
-			attribute.String("kvmigrate.schema", e.Schema),
-			attribute.Int64("kvmigrate.version", int64(e.Version)),
-			attribute.String("kvmigrate.name", e.Name),
-		))
-		t.last = e
-	}
-	if t.migration == nil {
+	switch e.Kind {
+	case migrate.BackingUp:
+		if t.backup == nil {
+			_, t.backup = t.tracer.Start(t.run, "backup", trace.WithTimestamp(time.Now().Add(-e.Elapsed)),
+				trace.WithAttributes(attribute.String("kvmigrate.schema", e.Schema)))
+		}
+		return
+	case migrate.Started:
+		t.endBackup("")
+		t.start(e)
 		return
 	}
+	i := slices.IndexFunc(t.open, func(m *migration) bool { return m.last.Version == e.Version })
+	if i < 0 {
+		return
+	}
+	m := t.open[i]
 	switch e.Kind {
 	case migrate.Batch:
-		t.add(e)
+		m.add(t.tracer, e)
+		return
 	case migrate.Finished:
 		if a := e.Applied; a != nil {
-			t.migration.SetAttributes(
+			m.span.SetAttributes(
 				attribute.Int64("kvmigrate.transactions", int64(a.Transactions)),
 				attribute.Int64("kvmigrate.keys_written", int64(a.KeysWritten)),
 				attribute.Int64("kvmigrate.keys_deleted", int64(a.KeysDeleted)),
 			)
 		}
-		t.finish()
 	case migrate.Failed:
 		var more []trace.EventOption
 		if p, ok := errors.AsType[*migrate.PanicError](e.Err); ok {
 			more = append(more, trace.WithAttributes(attribute.String("exception.stacktrace", string(p.Stack))))
 		}
-		t.migration.RecordError(e.Err, more...)
-		t.migration.SetStatus(codes.Error, e.Err.Error())
-		t.finish()
+		m.span.RecordError(e.Err, more...)
+		m.span.SetStatus(codes.Error, e.Err.Error())
 	}
+	m.end(t.tracer)
+	t.open = slices.Delete(t.open, i, i+1)
+}
+
+func (t *Tracer) start(e migrate.Event) {
+	m := &migration{last: e}
+	m.within, m.span = t.tracer.Start(t.run, "migrate "+e.ID(), trace.WithTimestamp(e.Began), trace.WithAttributes(
+		attribute.String("kvmigrate.schema", e.Schema),
+		attribute.Int64("kvmigrate.version", int64(e.Version)),
+		attribute.String("kvmigrate.name", e.Name),
+	))
+	t.open = append(t.open, m)
+}
+
+func (t *Tracer) endBackup(why string) {
+	if t.backup == nil {
+		return
+	}
+	if why != "" {
+		t.backup.SetStatus(codes.Error, why)
+	}
+	t.backup.End()
+	t.backup = nil
 }
 
 // add takes the step that e reports into the batch, and makes a span of it when it
 // has enough of them.
-func (t *Tracer) add(e migrate.Event) {
-	if e.Phase != t.last.Phase {
-		t.flush()
-		t.last.Done, t.last.Bytes = 0, 0
+func (m *migration) add(tracer trace.Tracer, e migrate.Event) {
+	if e.Phase != m.last.Phase {
+		m.flush(tracer)
+		m.last.Done, m.last.Bytes = 0, 0
 	}
-	b := &t.batch
+	b := &m.batch
 	if b.steps == 0 {
 		b.began, b.phase = e.Began, e.Phase
 	}
 	b.steps++
-	b.rows += e.Done - min(e.Done, t.last.Done)
-	b.bytes += e.Bytes - min(e.Bytes, t.last.Bytes)
-	t.last = e
+	b.rows += e.Done - min(e.Done, m.last.Done)
+	b.bytes += e.Bytes - min(e.Bytes, m.last.Bytes)
+	m.last = e
 	if b.steps >= 1+e.Steps/1000 {
-		t.flush()
+		m.flush(tracer)
 	}
 }
 
 // flush makes a span of the steps that have none.
-func (t *Tracer) flush() {
-	b := t.batch
+func (m *migration) flush(tracer trace.Tracer) {
+	b := m.batch
 	if b.steps == 0 {
 		return
 	}
-	t.batch = batch{}
-	_, span := t.tracer.Start(t.within, "batch", trace.WithTimestamp(b.began), trace.WithAttributes(
+	m.batch = batch{}
+	_, span := tracer.Start(m.within, "batch", trace.WithTimestamp(b.began), trace.WithAttributes(
 		attribute.Int("kvmigrate.phase", b.phase),
 		attribute.Int64("kvmigrate.steps", int64(b.steps)),
 		attribute.Int64("kvmigrate.rows", int64(b.rows)),
@@ -188,9 +231,8 @@ func (t *Tracer) flush() {
 	span.End()
 }
 
-// finish ends the span of the migration.
-func (t *Tracer) finish() {
-	t.flush()
-	t.migration.End()
-	t.migration, t.within = nil, nil
+// end ends the span of the migration.
+func (m *migration) end(tracer trace.Tracer) {
+	m.flush(tracer)
+	m.span.End()
 }

@@ -16,6 +16,7 @@ import (
 	"go.opentelemetry.io/otel/trace"
 
 	"github.com/kvmigrate/kvmigrate/migrate"
+	"github.com/kvmigrate/kvmigrate/migrate/backup"
 	"github.com/kvmigrate/kvmigrate/migrate/oteltrace"
 	"github.com/kvmigrate/kvmigrate/store"
 	"github.com/kvmigrate/kvmigrate/store/badgerstore"
@@ -311,5 +312,59 @@ func TestManyBatches(t *testing.T) {
 	}
 	if steps != n || rows != 10*n || len(ended) > 6000 {
 		t.Errorf("%d spans with %d steps and %d rows; want at most 6000 with %d and %d", len(ended), steps, rows, n, 10*n)
+	}
+}
+
+// full is a store that commits nothing.
+type full struct {
+	store.Store
+	err error
+}
+
+func (f full) Update(ctx context.Context, fn func(store.Txn) error) error {
+	return f.Store.Update(ctx, func(tx store.Txn) error { return errors.Join(fn(tx), f.err) })
+}
+
+// TestTogether: migrations that share a transaction have spans of their own, and one
+// that is tried with another which fails ends with the run.
+func TestTogether(t *testing.T) {
+	st, boom := openStore(t, 0), errors.New("boom")
+	small := []migrate.Migration{{Name: "first", Up: nothing}, {Name: "second", Up: nothing}}
+	got := run(t.Context(), t, full{st, boom}, nil, small...)
+	if !errors.Is(got.err, boom) {
+		t.Errorf("error = %v, want %v", got.err, boom)
+	}
+	want := []string{
+		"kvmigrate run > migrate v0001_first schema=notes version=1 name=first Error exception",
+		"kvmigrate run > migrate v0002_second schema=notes version=2 name=second Error",
+		"start-up > kvmigrate run schema=notes from=0 to=0 Error",
+	}
+	if diff := cmp.Diff(want, got.tree(t)); diff != "" {
+		t.Errorf("spans of a failure (-want +got):\n%s", diff)
+	}
+	want = []string{
+		"migrate v0001_first > batch phase=1 steps=1 rows=0 bytes=0",
+		"kvmigrate run > migrate v0001_first schema=notes version=1 name=first transactions=1 keys_written=0 keys_deleted=0",
+		"migrate v0002_second > batch phase=1 steps=1 rows=0 bytes=0",
+		"kvmigrate run > migrate v0002_second schema=notes version=2 name=second transactions=1 keys_written=0 keys_deleted=0",
+		"start-up > kvmigrate run schema=notes from=0 to=2",
+	}
+	if diff := cmp.Diff(want, run(t.Context(), t, st, nil, small...).tree(t)); diff != "" {
+		t.Errorf("spans (-want +got):\n%s", diff)
+	}
+}
+
+// TestBackup: the backup before the first migration has a span.
+func TestBackup(t *testing.T) {
+	first := migrate.Migration{Name: "first", Up: nothing}
+	want := []string{
+		"kvmigrate run > backup schema=notes",
+		"migrate v0001_first > batch phase=1 steps=1 rows=0 bytes=0",
+		"kvmigrate run > migrate v0001_first schema=notes version=1 name=first transactions=1 keys_written=0 keys_deleted=0",
+		"start-up > kvmigrate run schema=notes from=0 to=1",
+	}
+	got := run(t.Context(), t, openStore(t, 25), func(o *migrate.Options) { o.Backup = &backup.Options{Dir: t.TempDir()} }, first)
+	if diff := cmp.Diff(want, got.tree(t)); diff != "" {
+		t.Errorf("spans (-want +got):\n%s", diff)
 	}
 }

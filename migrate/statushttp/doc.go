@@ -54,9 +54,10 @@
 // are the last 100 of history_total, oldest first, as kvmigrate history --json
 // prints them: {version, name, description, fingerprint, started, finished,
 // transactions, keys_written, keys_deleted, program, origin?, readable_from?,
-// writable_from?, unreleased?}. running is the
-// migration at work: {version, name, description, started, phase, phases, steps,
-// done, total, bytes, rate, elapsed_ns, eta_ns, text}; done and total are entries
-// of the phase, total is 0 while it is not known, and text says it for people.
+// writable_from?, unreleased?, size_before?, size_after?}. running is the
+// migration at work: {version, name, description, backing_up?, started, phase,
+// phases, steps, done, total, bytes, rate, elapsed_ns, eta_ns, text}; done and total
+// are entries of the phase, total is 0 while it is not known, and text says it for
+// people. backing_up says that it is the backup from before that migration.
 // started and ended are of the last Up; error is the text of its error.
 package statushttp

@@ -5,6 +5,8 @@ import (
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/kvmigrate/kvmigrate/migrate"
 )
 
 // metrics are the descriptions of what is collected. Programs with several schemas
@@ -78,7 +80,7 @@ func (h *Handler) Collect(ch chan<- prometheus.Metric) {
 		send(d, prometheus.CounterValue, float64(v))
 	}
 	e := s.event
-	if s.stage != running || e == nil {
+	if s.stage != running || e == nil || e.Kind == migrate.BackingUp {
 		return
 	}
 	labels := []string{strconv.FormatUint(uint64(e.Version), 10), e.Name}

@@ -155,12 +155,16 @@ func (s state) view() view {
 }
 
 func newWork(e migrate.Event) *work {
-	w := &work{Name: e.ID(), Title: e.ID(), Done: e.Done, Total: e.Total}
+	name := e.ID()
+	if e.Kind == migrate.BackingUp {
+		name = "Backup before " + name
+	}
+	w := &work{Name: name, Title: name, Done: e.Done, Total: e.Total}
 	add := func(label, text string) { w.Figures = append(w.Figures, figure{label, text}) }
 	switch {
 	case e.Total > 0:
 		percent := strconv.FormatUint(e.Done*100/e.Total, 10) + " %"
-		w.Title = percent + " " + e.ID()
+		w.Title = percent + " " + name
 		add("Done", percent)
 		add("Entries", comma(e.Done)+" of "+comma(e.Total))
 	case e.Done > 0:
@@ -207,7 +211,7 @@ func (s state) climb(v *view) {
 	shown := min(len(next), rungsAfter)
 	for _, m := range next[:shown] {
 		mark := "pending"
-		if e := s.event; e != nil && e.Version == m.Version {
+		if e := s.event; e != nil && e.Version == m.Version && e.Kind != migrate.BackingUp {
 			mark = "running"
 			if s.stage != running {
 				mark = "failed"

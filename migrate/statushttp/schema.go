@@ -41,6 +41,7 @@ type (
 		Version     uint32        `json:"version"`
 		Name        string        `json:"name"`
 		Description string        `json:"description"`
+		BackingUp   bool          `json:"backing_up,omitempty"`
 		Started     time.Time     `json:"started"`
 		Phase       int           `json:"phase"`
 		Phases      int           `json:"phases"`
@@ -68,6 +69,8 @@ type (
 		ReadableFrom uint32         `json:"readable_from,omitempty"`
 		WritableFrom uint32         `json:"writable_from,omitempty"`
 		Unreleased   bool           `json:"unreleased,omitempty"`
+		SizeBefore   uint64         `json:"size_before,omitempty"`
+		SizeAfter    uint64         `json:"size_after,omitempty"`
 	}
 )
 
@@ -101,7 +104,7 @@ func (s state) json() schemaJSON {
 			Version: a.Version, Name: a.Name, Description: a.Description, Fingerprint: a.Fingerprint.String(),
 			Started: a.Started, Finished: a.Finished, Transactions: a.Transactions,
 			KeysWritten: a.KeysWritten, KeysDeleted: a.KeysDeleted, Program: a.Program,
-			Origin: a.Origin, Unreleased: a.Unreleased,
+			Origin: a.Origin, Unreleased: a.Unreleased, SizeBefore: a.SizeBefore, SizeAfter: a.SizeAfter,
 		}
 		if a.ReadableFrom < a.Version {
 			applied.ReadableFrom = a.ReadableFrom
@@ -113,7 +116,7 @@ func (s state) json() schemaJSON {
 	}
 	if e := s.event; s.stage == running && e != nil {
 		out.Running = &runningJSON{
-			e.Version, e.Name, e.Description, s.began.UTC(), e.Phase, e.Phases, e.Steps,
+			e.Version, e.Name, e.Description, e.Kind == migrate.BackingUp, s.began.UTC(), e.Phase, e.Phases, e.Steps,
 			e.Done, e.Total, e.Bytes, e.Rate, e.Elapsed, e.ETA, e.String(),
 		}
 	}

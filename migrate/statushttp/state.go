@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/kvmigrate/kvmigrate/migrate"
@@ -39,13 +40,22 @@ type state struct {
 	history []migrate.Applied
 
 	started, ended time.Time      // of the last UpTo
-	event          *migrate.Event // the last one of the migration that runs, or failed
-	began          time.Time      // that migration
+	event          *migrate.Event // what is at work, or failed: the last event of it
+	began          time.Time      // when that began
 	err            error
+
+	open  []at // what has started, of this UpTo; not for readers
+	fresh bool // whether nothing has started yet; not for readers
 
 	applied, failures, steps, entries, bytes uint64 // since New
 
 	changes uint64 // grows whenever more changes than a number
+}
+
+// An at is a migration that has started.
+type at struct {
+	began time.Time
+	last  migrate.Event
 }
 
 func (h *Handler) latest() uint32 { return latest(h.known) }
@@ -78,7 +88,7 @@ func (h *Handler) begin(target uint32) {
 	s := &h.state
 	s.stage, s.target, s.readOnly = running, target, false
 	s.started, s.ended = time.Now().UTC(), time.Time{}
-	s.event, s.err = nil, nil
+	s.event, s.err, s.open, s.fresh = nil, nil, nil, true
 	s.changes++
 }
 
@@ -134,34 +144,64 @@ func (h *Handler) observe(e migrate.Event) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	s := &h.state
-	before := s.event
+	if s.news(e) {
+		s.changes++
+	}
 	s.event = &e
 	switch e.Kind {
+	case migrate.BackingUp:
+		s.began = time.Now().Add(-e.Elapsed)
 	case migrate.Started:
 		s.began = e.Began
-		if e.Baseline == nil {
+		s.open = append(s.open, at{e.Began, e})
+		if s.fresh && e.Baseline == nil { // also in a store that was adopted
 			s.version = e.Version - 1
 		}
+		s.fresh = false
 	case migrate.Batch:
 		s.steps++
-		if before == nil || before.Phase != e.Phase {
-			before = new(migrate.Event)
-		}
-		s.entries += e.Done - min(before.Done, e.Done)
-		s.bytes += e.Bytes - min(before.Bytes, e.Bytes)
-		if before.Phase == e.Phase && before.Phases == e.Phases && (before.Total > 0) == (e.Total > 0) {
-			return
+		for i := range s.open {
+			if o := &s.open[i]; o.last.Version == e.Version {
+				s.count(o.last, e)
+				s.began, o.last = o.began, e
+			}
 		}
 	case migrate.Finished:
 		s.applied++
-		s.version, s.event = e.Version, nil
+		s.version = e.Version
 		if e.Applied != nil {
 			s.history = append(s.history, *e.Applied)
 		}
+		s.close(e.Version)
 	case migrate.Failed:
 		s.failures++
 	}
-	s.changes++
+}
+
+// news reports whether e says more than that a number has grown.
+func (s *state) news(e migrate.Event) bool {
+	b := s.event
+	return b == nil || e.Kind != b.Kind || e.Version != b.Version || e.Phase != b.Phase || (e.Total > 0) != (b.Total > 0)
+}
+
+// count adds what the step that e reports visited.
+func (s *state) count(last, e migrate.Event) {
+	if last.Phase != e.Phase {
+		last.Done, last.Bytes = 0, 0
+	}
+	s.entries += e.Done - min(last.Done, e.Done)
+	s.bytes += e.Bytes - min(last.Bytes, e.Bytes)
+}
+
+// close forgets the migration that is finished, and shows the one that started last
+// and is not.
+func (s *state) close(version uint32) {
+	s.open = slices.DeleteFunc(s.open, func(o at) bool { return o.last.Version == version })
+	s.event = nil
+	if n := len(s.open); n > 0 {
+		e := s.open[n-1].last
+		s.event, s.began = &e, s.open[n-1].began
+	}
 }
 
 // pending returns the migrations after the store's version, none while that is not
@@ -186,6 +226,9 @@ func (s state) reason() string {
 	case running:
 		if s.event == nil {
 			return "migrations begin"
+		}
+		if s.event.Kind == migrate.BackingUp {
+			return s.event.String()
 		}
 		return "migrating " + s.event.String()
 	case ready:

@@ -19,6 +19,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus/testutil/promlint"
 
 	"github.com/kvmigrate/kvmigrate/migrate"
+	"github.com/kvmigrate/kvmigrate/migrate/backup"
 	"github.com/kvmigrate/kvmigrate/migrate/statushttp"
 	"github.com/kvmigrate/kvmigrate/store"
 	"github.com/kvmigrate/kvmigrate/store/badgerstore"
@@ -618,5 +619,63 @@ func TestNewRefuses(t *testing.T) {
 	}
 	if _, err := statushttp.New(nil, options(t, migrate.Migration{Name: "first"})); err == nil {
 		t.Error("New takes a migration without an Up")
+	}
+}
+
+// TestTogether: while small migrations are tried in one transaction, the version is
+// that of the store, and each counts once.
+func TestTogether(t *testing.T) {
+	var url string
+	wait := make(chan struct{})
+	o := options(t, migrate.Migration{Name: "first", Up: nothing}, migrate.Migration{Name: "second", Up: func(context.Context, *migrate.Tx) error {
+		defer close(wait)
+		got := getJSON(t, url)
+		if now, _ := got["running"].(map[string]any); got["version"] != 0.0 || now["version"] != 2.0 || got["history_total"] != 0.0 {
+			t.Errorf("schema during the second = %v, want the store at v0 and the second at work", got)
+		}
+		return nil
+	}}, migrate.Migration{Name: "third", Up: nothing})
+	h, address := serve(t, openStore(t), o)
+	url = address
+	if _, err := h.Up(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	<-wait
+	if metrics := get(t, url+"/metrics", http.StatusOK); !strings.Contains(metrics, `kvmigrate_migrations_applied_total{schema="notes"} 3`) {
+		t.Errorf("metrics do not count three migrations:\n%s", metrics)
+	}
+	if got := getJSON(t, url); got["history_total"] != 3.0 || got["version"] != 3.0 {
+		t.Errorf("schema = %v, want v3", got)
+	}
+}
+
+// TestBackup: the backup before the first migration is shown as one.
+func TestBackup(t *testing.T) {
+	st := openStore(t)
+	load(t, st, 100)
+	var url string
+	var pages []string
+	o := options(t, migrate.Migration{Name: "first", Up: nothing})
+	o.Backup = &backup.Options{Dir: t.TempDir()}
+	o.Observer = func(e migrate.Event) {
+		if e.Kind != migrate.BackingUp {
+			return
+		}
+		now, _ := getJSON(t, url)["running"].(map[string]any)
+		if now["backing_up"] != true || now["version"] != 1.0 {
+			t.Errorf("running = %v, want the backup before v1", now)
+		}
+		if body := get(t, url+"/readyz", http.StatusServiceUnavailable); !strings.HasPrefix(body, "backup of v0") {
+			t.Errorf("readyz = %q, want the backup", body)
+		}
+		pages = append(pages, get(t, url+"/", http.StatusOK))
+	}
+	h, address := serve(t, st, o)
+	url = address
+	if _, err := h.Up(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if len(pages) == 0 || !strings.Contains(pages[0], "Backup before v0001_first") {
+		t.Errorf("%d pages during the backup, want at least one that says so", len(pages))
 	}
 }
