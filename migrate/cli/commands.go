@@ -168,6 +168,9 @@ func (a *app) up() *cobra.Command {
 		if err != nil {
 			return err
 		}
+		if dry.asked && address != "" {
+			return usage(errors.New("--dry-run is not served: leave --http away"))
+		}
 		if dry.asked {
 			return dry.run(cmd, a, target)
 		}

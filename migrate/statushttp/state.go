@@ -77,6 +77,9 @@ func (h *Handler) snapshot(now time.Time) state {
 	if s.stage == running && s.event != nil { // a step may take long, and no event comes meanwhile
 		e := *s.event
 		e.Elapsed = now.Sub(s.began)
+		if e.Kind == migrate.Started {
+			e.Kind = migrate.Batch // of which the text says how far it is
+		}
 		s.event = &e
 	}
 	return s
