@@ -60,7 +60,7 @@ func TestPowerLoss(t *testing.T) {
 			// An undisturbed run first, whose result is wanted.
 			want := lossRun(t, configure, t.TempDir(), tt.up, nil, slog.DiscardHandler)
 
-			images := soak(12, 500)
+			images := soak(6, 500)
 			if !tt.syncWrites {
 				images *= 4 // only here steps can be lost
 			}
