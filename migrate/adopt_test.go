@@ -5,6 +5,7 @@ import (
 	"errors"
 	"log/slog"
 	"slices"
+	"strings"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
@@ -108,7 +109,12 @@ func TestAdoptRefuses(t *testing.T) {
 		{"with an error of its own", func(context.Context, store.Reader) (uint32, error) { return 3, errBoom }, long,
 			func(err error) bool { return errors.Is(err, errBoom) }},
 		{"when it panics", func(context.Context, store.Reader) (uint32, error) { panic("boom") }, long, isType[*migrate.PanicError]},
-		{"a version beyond the program's", func(context.Context, store.Reader) (uint32, error) { return 6, nil }, long, isType[*migrate.DowngradeError]},
+		{"a version beyond the program's", func(context.Context, store.Reader) (uint32, error) { return 6, nil }, long,
+			func(err error) bool {
+				return strings.Contains(err.Error(), "found to be at v6, and this program goes only to v5")
+			}},
+		{"a version that may still change", func(context.Context, store.Reader) (uint32, error) { return 1, nil },
+			[]migrate.Migration{{Version: 1, Name: "one", Up: nop, Unreleased: true}}, isType[*migrate.UnreleasedError]},
 		{"a version before the baseline", func(context.Context, store.Reader) (uint32, error) { return 2, nil }, squashed(t), isType[*migrate.TooOldError]},
 	} {
 		t.Run(test.name, func(t *testing.T) {

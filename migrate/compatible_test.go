@@ -38,6 +38,15 @@ func TestOlderProgram(t *testing.T) {
 			o := options(migrate.NewRegistry(ladder[:known]...))
 			o.AllowReadOnly = readOnly
 			report, err := migrate.Up(t.Context(), st, o)
+			r, newErr := migrate.New(st, o)
+			if newErr != nil {
+				t.Fatal(newErr)
+			}
+			status, statusErr := r.Status(t.Context())
+			plan, planErr := r.Plan(t.Context(), uint32(known))
+			if (statusErr == nil) != (err == nil) || (planErr == nil) != (err == nil) || status.ReadOnly != report.ReadOnly || len(status.Pending)+len(plan.Pending) > 0 {
+				t.Errorf("v%d, %t: Status = %+v, %v and Plan = %+v, %v; want nothing pending, and an error if Up has one: %v", known, readOnly, status, statusErr, plan, planErr, err)
+			}
 			switch {
 			case want.writable:
 				if diff := cmp.Diff(migrate.Report{Schema: "system", From: 5, To: 5}, report); err != nil || diff != "" {

@@ -117,14 +117,18 @@ func (*TooOldError) Is(target error) bool { return target == ErrRefused }
 // a store that released programs use. It matches [ErrRefused].
 type UnreleasedError struct {
 	Schema  string
-	Stored  uint32 // the store's version
+	Stored  uint32 // the store's version, 0 if it has data and none
 	Version uint32 // of the migration
 	Name    string
 }
 
 func (e *UnreleasedError) Error() string {
-	return fmt.Sprintf("%s schema: v%d (%s) is not released and may still change, and the store, at v%d, went only through released versions; nothing was changed. "+
-		"Run a released program, or try this one on a copy of the store, which you allow it to change", e.Schema, e.Version, e.Name, e.Stored)
+	went := fmt.Sprintf("the store, at v%d, went only through released versions", e.Stored)
+	if e.Stored == 0 {
+		went = "the store has data of a released program"
+	}
+	return fmt.Sprintf("%s schema: v%d (%s) is not released and may still change, and %s; nothing was changed. "+
+		"Run a released program, or try this one on a copy of the store, which you allow it to change", e.Schema, e.Version, e.Name, went)
 }
 
 // Is reports whether target is ErrRefused.

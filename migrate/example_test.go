@@ -3,6 +3,7 @@ package migrate_test
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 
@@ -187,4 +188,61 @@ func ExampleRunner_DryRun() {
 	// Output:
 	// "notes": 0 added, 2 changed, 0 deleted
 	// "system:": 2 added, 0 changed, 0 deleted
+}
+
+// A store from before the program had versions is adopted at the one that its data
+// are like.
+func ExampleOptions_adopt() {
+	st, closeStore := notes()
+	defer closeStore()
+	nothing := func(context.Context, *migrate.Tx) error { return nil }
+	report, err := migrate.Up(context.Background(), st, migrate.Options{
+		Schema: "notes", Logger: slog.New(slog.DiscardHandler),
+		Registry: migrate.NewRegistry(
+			migrate.Migration{Version: 1, Name: "first_notes", Up: nothing},
+			migrate.Migration{Version: 2, Name: "add_owner", Up: nothing},
+			migrate.Migration{Version: 3, Name: "add_tags", Up: nothing},
+		),
+		Adopt: func(_ context.Context, r store.Reader) (uint32, error) {
+			_, err := r.Get([]byte("notes.owner/"))
+			switch {
+			case err == nil:
+				return 2, nil // only programs that had v2 wrote this
+			case errors.Is(err, store.ErrNotFound):
+				return 1, nil
+			}
+			return 0, err
+		},
+	})
+	fmt.Println(report.Adopted, report.From, report.To, err)
+	// Output: true 1 3 <nil>
+}
+
+// A program that may only read a newer store says that it does no more.
+func ExampleMigration_compatible() {
+	st, closeStore := notes()
+	defer closeStore()
+	ctx, quiet := context.Background(), slog.New(slog.DiscardHandler)
+	nothing := func(context.Context, *migrate.Tx) error { return nil }
+	first := migrate.Migration{Version: 1, Name: "first_notes", Up: nothing}
+	second := migrate.Migration{Version: 2, Name: "index_notes", Up: nothing, ReadableFrom: 1}
+	newer := migrate.Options{Schema: "notes", Logger: quiet, AllowUnversioned: true, Registry: migrate.NewRegistry(first, second)}
+	if _, err := migrate.Up(ctx, st, newer); err != nil {
+		fmt.Println(err)
+		return
+	}
+
+	older := migrate.Options{Schema: "notes", Logger: quiet, Registry: migrate.NewRegistry(first)}
+	_, err := migrate.Up(ctx, st, older)
+	fmt.Println("refused:", errors.Is(err, migrate.ErrRefused))
+
+	older.AllowReadOnly = true
+	report, err := migrate.Up(ctx, st, older)
+	fmt.Println("read only:", report.ReadOnly, err)
+	err = store.Update(ctx, store.ReadOnly(st), func(tx store.Txn) error { return tx.Delete([]byte("notes/1")) })
+	fmt.Println("refused:", errors.Is(err, store.ErrReadOnly))
+	// Output:
+	// refused: true
+	// read only: true <nil>
+	// refused: true
 }

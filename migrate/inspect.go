@@ -217,7 +217,11 @@ func (r *Runner) identify(s store.Reader, version uint32) error {
 		if !l.has(a.Version) || a.Fingerprint == l.fingerprint(a.Version) {
 			continue
 		}
-		if known := l.at(a.Version); a.Name != known.Name {
+		known := l.at(a.Version)
+		if known.Baseline != nil {
+			known.Name += " (a baseline)" // which may have the name, and not the fingerprint, of what it stands for
+		}
+		if a.Name != known.Name {
 			return &RenamedError{Schema: r.schema, Version: a.Version, Stored: a.Name, Known: known.Name}
 		}
 		break
@@ -298,7 +302,10 @@ func (i *inspection) inspectAdopted(s store.Reader) (err error) {
 		return &adoptError{schema: r.schema, err: err}
 	}
 	if latest := r.registry.Latest(); f.version > latest || f.version > i.target {
-		return &DowngradeError{Schema: r.schema, Stored: f.version, Known: min(latest, i.target)}
+		return &adoptError{schema: r.schema, err: fmt.Errorf("it was found to be at v%d, and this program goes only to v%d", f.version, min(latest, i.target))}
+	}
+	if l := r.registry.ladder(); l.has(f.version) && l.at(f.version).Unreleased && !r.allowUnreleased {
+		return &UnreleasedError{Schema: r.schema, Stored: f.version, Version: f.version, Name: l.at(f.version).Name}
 	}
 	f.adopted = f.version > 0
 	return nil

@@ -195,18 +195,19 @@ func (r *Runner) Up(ctx context.Context) (Report, error) {
 // which. Running again goes on where it stopped.
 func (r *Runner) UpTo(ctx context.Context, target uint32) (Report, error) {
 	found, err := r.inspect(ctx, target)
-	report := Report{Schema: r.schema, From: found.version, To: found.version, Adopted: found.adopted, ReadOnly: found.readOnly}
+	report := Report{Schema: r.schema, From: found.version, To: found.version}
 	if err != nil {
 		r.logRefusal(ctx, err)
 		return report, err
 	}
+	report.Adopted, report.ReadOnly = found.adopted, found.readOnly
 	if found.version > target {
 		r.log.InfoContext(ctx, fmt.Sprintf("%s schema is at v%d, newer than this program's v%d, which may still %s it", r.schema, found.version, target, found.access()))
 		return report, nil
 	}
 	var plan Plan
 	if found.version < target {
-		if plan, err = r.registry.Plan(r.schema, found.version, target); err != nil {
+		if plan, err = r.plan(found, target); err != nil {
 			r.logRefusal(ctx, err)
 			return report, err
 		}

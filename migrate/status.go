@@ -14,6 +14,12 @@ type Status struct {
 	Latest  uint32      // the program's latest version
 	Pending []Migration // what Up would run
 
+	// Adopted says that Options.Adopt found Version in a store that has none yet.
+	Adopted bool
+
+	// ReadOnly is as Report.ReadOnly would say.
+	ReadOnly bool
+
 	// Progress is that of the migration under way, which is the first of
 	// Pending; nil if none is.
 	Progress *Progress
@@ -29,19 +35,28 @@ func (r *Runner) Status(ctx context.Context) (Status, error) {
 	if err != nil {
 		return status, err
 	}
-	plan, err := r.registry.Plan(r.schema, found.version, latest)
+	status.Adopted, status.ReadOnly = found.adopted, found.readOnly
+	plan, err := r.plan(found, latest)
 	status.Pending = plan.Pending
 	return status, err
 }
 
 // Plan returns what UpTo(ctx, target) would run, and its error if it would
-// refuse. It writes nothing.
+// refuse. It writes nothing. Of a newer store that the program may use, To is From.
 func (r *Runner) Plan(ctx context.Context, target uint32) (Plan, error) {
 	found, err := r.inspect(ctx, target)
 	if err != nil {
 		return Plan{}, err
 	}
-	return r.registry.Plan(r.schema, found.version, target)
+	return r.plan(found, target)
+}
+
+// plan is what has to be done with a store that is not refused.
+func (r *Runner) plan(f found, target uint32) (Plan, error) {
+	if f.version > target {
+		return Plan{Schema: r.schema, From: f.version, To: f.version}, nil
+	}
+	return r.registry.Plan(r.schema, f.version, target)
 }
 
 // History returns the records of all applied migrations, oldest first. It works

@@ -20,7 +20,8 @@
 //	up       {schema, from, to, adopted?, diffs, disk_bytes, error?}, with --dry-run
 //	baseline as up
 //	plan     {schema, from, to, pending}
-//	status   {schema, version, stored, latest, pending, progress?, error?}
+//	status   {schema, version, stored, latest, pending, adopted?, read_only?,
+//	         progress?, error?}
 //	status   {schema, in_use, live}, if another process is upgrading the store
 //	history  [{version, name, description, fingerprint, started, finished,
 //	         transactions, keys_written, keys_deleted, program, origin?,

@@ -34,6 +34,9 @@ type (
 		Latest  uint32          `json:"latest"`
 		Pending []migrationJSON `json:"pending"`
 
+		Adopted  bool `json:"adopted,omitempty"`
+		ReadOnly bool `json:"read_only,omitempty"`
+
 		Progress *progressJSON `json:"progress,omitempty"` // of the first of pending, if it was interrupted
 		Error    string        `json:"error,omitempty"`
 	}
@@ -301,7 +304,7 @@ instead, from the file that it keeps in the directory of the store.`,
 }
 
 func newStatusJSON(s migrate.Status, err error) statusJSON {
-	out := statusJSON{Schema: s.Schema, Version: s.Version, Stored: s.Stored, Latest: s.Latest, Pending: toJSON(s.Pending), Error: text(err)}
+	out := statusJSON{Schema: s.Schema, Version: s.Version, Stored: s.Stored, Latest: s.Latest, Pending: toJSON(s.Pending), Adopted: s.Adopted, ReadOnly: s.ReadOnly, Error: text(err)}
 	if p := s.Progress; p != nil {
 		out.Progress = &progressJSON{p.Version, p.Name, p.Started, p.Transactions, p.KeysWritten, p.KeysDeleted, p.Phase, p.Visited, p.VisitedBytes, p.Program}
 	}
@@ -315,6 +318,14 @@ func printStatus(w io.Writer, s migrate.Status) error {
 	}
 	t := table(w)
 	fmt.Fprintf(t, "schema\t%s\nstored version\t%s\nlatest known\tv%d\npending\t%d\n", s.Schema, version, s.Latest, len(s.Pending))
+	switch {
+	case s.Adopted:
+		fmt.Fprintf(t, "adoption\tits data are like v%d\n", s.Version)
+	case s.ReadOnly:
+		fmt.Fprintln(t, "access\tread only: the store is newer than this program")
+	case s.Version > s.Latest:
+		fmt.Fprintln(t, "access\tread and write, though the store is newer than this program")
+	}
 	if s.Progress != nil {
 		fmt.Fprintf(t, "under way\t%v\n", s.Progress)
 	}

@@ -51,7 +51,13 @@ func TestReadOnlyRelease(t *testing.T) {
 	if diff := cmp.Diff(want, report); code != cli.ExitDone || diff != "" {
 		t.Errorf("up of an older release that only reads: exit code %d (-want +got):\n%s", code, diff)
 	}
-	_, stdout, _ := runIn(t.Context(), t, cfg, dir, "history", "--json")
+
+	var stdout string
+	code, stdout, _ = runIn(t.Context(), t, cfg, dir, "status")
+	if code != cli.ExitDone || !strings.Contains(stdout, "access          read only") {
+		t.Errorf("status of an older release that only reads: exit code %d\n%s", code, stdout)
+	}
+	_, stdout, _ = runIn(t.Context(), t, cfg, dir, "history", "--json")
 	if !strings.Contains(stdout, `"readable_from": 1`) {
 		t.Errorf("history --json: want it to say who may read:\n%s", stdout)
 	}
