@@ -100,11 +100,13 @@ func (o *order) visit(n ast.Node) bool {
 // variables that the loop fills.
 func (o *order) rangeOver(loop *ast.RangeStmt) {
 	o.countTo(loop, loop.X, loop.Body)
+	inOrderOfMap := o.inMapOrder(loop.X)
 	if o.isList(loop.X) {
 		o.release(loop.X)
-		return
+		if !inOrderOfMap {
+			return
+		}
 	}
-	inOrderOfMap := o.inMapOrder(loop.X)
 	if !inOrderOfMap && !o.isUnordered(loop.X) {
 		return
 	}

@@ -89,6 +89,14 @@ func filled(tx *migrate.Tx, m map[string]int) (err error) {
 	for _, n := range lengths { // want `order of a map`
 		err = put(tx, string(rune(n)))
 	}
+	// Filled from a map that has no name.
+	var sizes []string
+	for k := range map[string]int{"a": 1, "b": 2} {
+		sizes = append(sizes, k)
+	}
+	for _, k := range sizes { // want `order of a map`
+		err = put(tx, k)
+	}
 	return err
 }
 
@@ -285,6 +293,21 @@ func fine(tx *migrate.Tx, m map[string]int) (err error) {
 	var pads []string
 	for range m {
 		pads = append(pads, "pad")
+	}
+	for _, pad := range pads {
+		err = put(tx, pad)
+	}
+	pads = nil
+	for k := range map[string]int{"a": 1, "b": 2} {
+		pads = append(pads, k)
+	}
+	slices.Sort(pads)
+	for _, pad := range pads {
+		err = put(tx, pad)
+	}
+	pads = nil
+	for _, k := range []string{"a", "b"} {
+		pads = append(pads, k)
 	}
 	for _, pad := range pads {
 		err = put(tx, pad)
