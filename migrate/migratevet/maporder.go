@@ -68,21 +68,33 @@ func (c *checker) callWrites(call *ast.CallExpr, seen map[types.Object]bool) boo
 }
 
 // functions returns the bodies of the package's functions, and those that its
-// variables are given.
+// variables are given; and notes the methods of a transaction that they are given.
 func (c *checker) functions() map[types.Object][]*ast.BlockStmt {
 	if c.bodies != nil {
 		return c.bodies
 	}
 	c.bodies = map[types.Object][]*ast.BlockStmt{}
+	c.methods = map[types.Object]string{}
 	add := func(name *ast.Ident, body *ast.BlockStmt) {
 		if obj := c.pass.TypesInfo.ObjectOf(name); obj != nil && body != nil {
 			c.bodies[obj] = append(c.bodies[obj], body)
 		}
 	}
-	addLiteral := func(name, value ast.Expr) {
-		id, named := name.(*ast.Ident)
-		if fn, ok := ast.Unparen(value).(*ast.FuncLit); ok && named {
-			add(id, fn.Body)
+	addValue := func(name, value ast.Expr) {
+		id, ok := name.(*ast.Ident)
+		if !ok {
+			return
+		}
+		switch value := ast.Unparen(value).(type) {
+		case *ast.FuncLit:
+			add(id, value.Body)
+		case *ast.SelectorExpr:
+			selected := c.pass.TypesInfo.Selections[value]
+			if obj := c.pass.TypesInfo.ObjectOf(id); obj != nil && selected != nil && selected.Kind() == types.MethodVal {
+				if method := methodOfTx(selected.Obj().(*types.Func)); method != "" {
+					c.methods[obj] = method
+				}
+			}
 		}
 	}
 	for _, file := range c.pass.Files {
@@ -92,11 +104,11 @@ func (c *checker) functions() map[types.Object][]*ast.BlockStmt {
 				add(n.Name, n.Body)
 			case *ast.AssignStmt:
 				for i := 0; i < len(n.Rhs) && len(n.Rhs) == len(n.Lhs); i++ {
-					addLiteral(n.Lhs[i], n.Rhs[i])
+					addValue(n.Lhs[i], n.Rhs[i])
 				}
 			case *ast.ValueSpec:
 				for i, value := range n.Values {
-					addLiteral(n.Names[i], value)
+					addValue(n.Names[i], value)
 				}
 			}
 			return true

@@ -3,6 +3,7 @@
 package migratevet
 
 import (
+	"fmt"
 	"go/ast"
 	"go/token"
 	"go/types"
@@ -66,7 +67,7 @@ func run(pass *analysis.Pass, live patterns) error {
 	if !found {
 		return nil
 	}
-	c := &checker{pass: pass, live: live}
+	c := &checker{pass: pass, live: live, said: map[finding]bool{}}
 	for _, file := range files {
 		if err := c.readIgnores(file); err != nil {
 			return err
@@ -81,8 +82,15 @@ type checker struct {
 	pass    *analysis.Pass
 	live    patterns
 	ignored map[int]bool                      // lines of the file at hand
+	said    map[finding]bool                  // what was reported
 	bodies  map[types.Object][]*ast.BlockStmt // of the package's functions, once asked for
+	methods map[types.Object]string           // of a transaction that variables are given, with bodies
 	uses    map[types.Object][]use            // of the package's variables, once asked for
+}
+
+type finding struct {
+	pos  token.Pos
+	text string
 }
 
 // check looks at one node.
@@ -122,9 +130,11 @@ func (c *checker) check(n ast.Node) bool {
 	return true
 }
 
-// report reports a finding, unless the line is to be ignored.
+// report reports a finding once, unless the line is to be ignored.
 func (c *checker) report(pos token.Pos, format string, args ...any) {
-	if !c.ignored[c.pass.Fset.PositionFor(pos, false).Line] {
-		c.pass.Reportf(pos, format, args...)
+	f := finding{pos, fmt.Sprintf(format, args...)}
+	if !c.said[f] && !c.ignored[c.pass.Fset.PositionFor(pos, false).Line] {
+		c.said[f] = true
+		c.pass.Reportf(pos, "%s", f.text)
 	}
 }

@@ -21,14 +21,25 @@ var (
 )
 
 // txMethod returns the name of the method of a migrate.Tx, store.Txn or
-// store.Reader that e calls, "" if e is nothing of the kind.
+// store.Reader that e calls, also by way of a variable, "" if e is nothing of the kind.
 func (c *checker) txMethod(e ast.Expr) string {
 	call, ok := ast.Unparen(e).(*ast.CallExpr)
 	if !ok {
 		return ""
 	}
-	fn, ok := typeutil.Callee(c.pass.TypesInfo, call).(*types.Func)
-	if !ok || fn.Pkg() == nil || fn.Signature().Recv() == nil {
+	switch callee := typeutil.Callee(c.pass.TypesInfo, call).(type) {
+	case *types.Func:
+		return methodOfTx(callee)
+	case *types.Var:
+		c.functions()
+		return c.methods[callee]
+	}
+	return ""
+}
+
+// methodOfTx does so for a function.
+func methodOfTx(fn *types.Func) string {
+	if fn.Pkg() == nil || fn.Signature().Recv() == nil {
 		return ""
 	}
 	recv := fn.Signature().Recv().Type()

@@ -22,6 +22,25 @@ func statements(tx *migrate.Tx, txn store.Txn) {
 	go tx.Delete(key)      // want `error of Delete` `belongs to one goroutine`
 }
 
+func methodValues(tx *migrate.Tx, txn store.Txn, m map[string]bool) error {
+	set := tx.Set
+	set(store.Entry{}) // want `error of Set`
+	var remove = (txn.Delete)
+	_ = remove(key)    // want `error of Delete`
+	for k := range m { // want `order of a map`
+		if err := remove([]byte(k)); err != nil {
+			return err
+		}
+	}
+	now, name := tx.Now, cache{}.Set
+	now()
+	name(1)
+	scan := tx.Scan
+	for range scan(store.Scan{}) { // want `error of Scan`
+	}
+	return set(store.Entry{})
+}
+
 func blanks(tx *migrate.Tx, txn store.Txn, r store.Reader) []byte {
 	_ = tx.Set(store.Entry{})                 // want `error of Set`
 	_, err := tx.Delete(key), txn.Delete(key) // want `error of Delete`
