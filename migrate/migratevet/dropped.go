@@ -82,9 +82,10 @@ func (c *checker) lost(e ast.Expr) bool {
 
 // A use is one of a variable.
 type use struct {
-	id   *ast.Ident // of a named result, which is read at the end, its declaration
-	kind useKind
-	pos  token.Pos // an assignment comes after what it assigns
+	id    *ast.Ident // of a named result, which is read at the end, its declaration
+	kind  useKind
+	pos   token.Pos // an assignment comes after what it assigns
+	value ast.Expr  // whose last result is assigned, nil if it is another one
 }
 
 type useKind int
@@ -96,7 +97,8 @@ const (
 )
 
 // variableUses returns the uses of the package's variables, each in the order of
-// the source.
+// the source; and notes the variables that are also used at other times, by a
+// function literal or through a pointer.
 func (c *checker) variableUses() map[types.Object][]use {
 	if c.uses != nil {
 		return c.uses
@@ -108,13 +110,14 @@ func (c *checker) variableUses() map[types.Object][]use {
 		}
 	}
 	special := map[*ast.Ident]bool{}
+	c.shared = map[types.Object]bool{}
 	returned := func(fn *ast.FuncType, end token.Pos) {
 		if fn.Results == nil {
 			return
 		}
 		for _, field := range fn.Results.List {
 			for _, name := range field.Names {
-				add(use{name, reads, end})
+				add(use{name, reads, end, nil})
 			}
 		}
 	}
@@ -125,6 +128,13 @@ func (c *checker) variableUses() map[types.Object][]use {
 				returned(n.Type, n.End())
 			case *ast.FuncLit:
 				returned(n.Type, n.End())
+				for obj := range c.outer(n) {
+					c.shared[obj] = true
+				}
+			case *ast.UnaryExpr:
+				if id, ok := ast.Unparen(n.X).(*ast.Ident); ok && n.Op == token.AND {
+					c.shared[c.pass.TypesInfo.ObjectOf(id)] = true
+				}
 			case *ast.AssignStmt:
 				if n.Tok != token.ASSIGN && n.Tok != token.DEFINE {
 					break
@@ -135,21 +145,26 @@ func (c *checker) variableUses() map[types.Object][]use {
 					case !ok:
 					case id.Name != "_":
 						special[id] = true
-						add(use{id, assigns, n.End()})
+						add(use{id, assigns, n.End(), assigned(n.Rhs, i, len(n.Lhs))})
 					case len(n.Lhs) == len(n.Rhs):
 						if right, ok := ast.Unparen(n.Rhs[i]).(*ast.Ident); ok {
 							special[right] = true
-							add(use{right, discards, right.Pos()})
+							add(use{right, discards, right.Pos(), nil})
 						}
 					}
 				}
 			case *ast.ValueSpec:
-				for _, name := range n.Names {
-					add(use{name, assigns, n.End()})
+				for i, name := range n.Names {
+					add(use{name, assigns, n.End(), assigned(n.Values, i, len(n.Names))})
+				}
+			case *ast.RangeStmt:
+				if id, ok := n.Value.(*ast.Ident); ok && id.Name != "_" {
+					special[id] = true
+					add(use{id, assigns, n.Body.Pos(), n.X})
 				}
 			case *ast.Ident:
 				if c.pass.TypesInfo.Uses[n] != nil && !special[n] {
-					add(use{n, reads, n.Pos()})
+					add(use{n, reads, n.Pos(), nil})
 				}
 			}
 			return true
@@ -159,6 +174,18 @@ func (c *checker) variableUses() map[types.Object][]use {
 		slices.SortStableFunc(uses, func(a, b use) int { return cmp.Compare(a.pos, b.pos) })
 	}
 	return c.uses
+}
+
+// assigned returns the value whose last result the i-th of n variables is
+// assigned, nil if there is none.
+func assigned(values []ast.Expr, i, n int) ast.Expr {
+	switch {
+	case len(values) == n:
+		return values[i]
+	case len(values) == 1 && i == n-1:
+		return values[0]
+	}
+	return nil
 }
 
 // isBlank reports whether e is the blank identifier.

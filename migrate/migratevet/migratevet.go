@@ -86,6 +86,7 @@ type checker struct {
 	bodies  map[types.Object][]*ast.BlockStmt // of the package's functions, once asked for
 	methods map[types.Object]string           // of a transaction that variables are given, with bodies
 	uses    map[types.Object][]use            // of the package's variables, once asked for
+	shared  map[types.Object]bool             // variables that are used at any time, with uses
 }
 
 type finding struct {
@@ -103,9 +104,17 @@ func (c *checker) check(n ast.Node) bool {
 	case *ast.FuncDecl:
 		if n.Body != nil {
 			c.checkOrder(n.Body)
+			c.checkLeaving(n.Type, n.Body)
 		}
 	case *ast.FuncLit:
 		c.checkOrder(n.Body)
+		c.checkLeaving(n.Type, n.Body)
+	case *ast.BlockStmt:
+		c.checkOverwritten(n.List)
+	case *ast.CaseClause:
+		c.checkOverwritten(n.Body)
+	case *ast.CommClause:
+		c.checkOverwritten(n.Body)
 	case *ast.RangeStmt:
 		c.checkMapRange(n)
 		c.checkScanRange(n)

@@ -13,6 +13,8 @@ const (
 	storePath   = "github.com/kvmigrate/kvmigrate/store"
 )
 
+var errorType = types.Universe.Lookup("error").Type()
+
 var (
 	// writers are the methods of a transaction after which the order matters.
 	writers = []string{"Set", "Delete", "Update", "Continue"}
@@ -115,7 +117,7 @@ func (c *checker) returnsError(call *ast.CallExpr) bool {
 		return false
 	}
 	last := sig.Results().At(sig.Results().Len() - 1).Type()
-	return types.Identical(last, types.Universe.Lookup("error").Type())
+	return types.Identical(last, errorType)
 }
 
 // isNamed reports whether t is the type of that name, or a pointer to it.

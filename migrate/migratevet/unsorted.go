@@ -4,6 +4,7 @@ import (
 	"go/ast"
 	"go/token"
 	"go/types"
+	"iter"
 	"slices"
 
 	"golang.org/x/tools/go/types/typeutil"
@@ -46,14 +47,24 @@ func (c *checker) checkOrder(body *ast.BlockStmt) {
 
 // capture notes the variables that a function literal shares with its function.
 func (o *order) capture(lit *ast.FuncLit) {
-	ast.Inspect(lit, func(n ast.Node) bool {
-		if id, ok := n.(*ast.Ident); ok {
-			if obj := o.pass.TypesInfo.Uses[id]; obj != nil && !within(obj.Pos(), lit) {
-				o.captured[obj] = true
+	for obj := range o.outer(lit) {
+		o.captured[obj] = true
+	}
+}
+
+// outer returns what a function literal uses that is declared outside it.
+func (c *checker) outer(lit *ast.FuncLit) iter.Seq[types.Object] {
+	return func(yield func(types.Object) bool) {
+		for n := range ast.Preorder(lit) {
+			id, ok := n.(*ast.Ident)
+			if !ok {
+				continue
+			}
+			if obj := c.pass.TypesInfo.Uses[id]; obj != nil && !within(obj.Pos(), lit) && !yield(obj) {
+				return
 			}
 		}
-		return true
-	})
+	}
 }
 
 func within(pos token.Pos, n ast.Node) bool { return n.Pos() <= pos && pos < n.End() }

@@ -2,6 +2,7 @@ package dropped
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"unsafe"
@@ -20,6 +21,178 @@ func statements(tx *migrate.Tx, txn store.Txn) {
 	txn.Set(store.Entry{}) // want `error of Set`
 	defer txn.Delete(key)  // want `error of Delete`
 	go tx.Delete(key)      // want `error of Delete` `belongs to one goroutine`
+}
+
+func overwritten(tx *migrate.Tx) error {
+	err := tx.Delete(key)       // want `error of Delete`
+	err = tx.Set(store.Entry{}) // want `error of Set`
+	count(tx)
+	if err = tx.Delete(key); err != nil {
+		return err
+	}
+	switch e, err := tx.Get(key); { // read below
+	case len(e.Key) > 0:
+		_, err = tx.Get(key) // want `error of Get`
+		e, err = tx.Get(key)
+		return err
+	default:
+		_ = err == nil
+	}
+	_, err = tx.Get(key) // want `error of Get`
+	err = nil
+	return err
+}
+
+func notOverwritten(tx *migrate.Tx, some bool) (err error) {
+	err = tx.Delete(key)
+	if some {
+		return // reads it
+	}
+	err = tx.Delete(key)
+	if some {
+		err = tx.Set(store.Entry{})
+	}
+	for range 2 {
+		if err == nil {
+			err = tx.Delete(key)
+		}
+	}
+	err = errors.Join(err, tx.Delete(key))
+	err = fmt.Errorf("delete: %w", err)
+
+	var captured error
+	look := func() bool { return captured != nil }
+	captured = tx.Delete(key)
+	some = look()
+	captured = tx.Delete(key)
+	pointed := tx.Delete(key)
+	p := &pointed
+	pointed = tx.Delete(key)
+	some = *p == nil
+	pointed = tx.Delete(key)
+
+	n := count(tx)
+	n = count(tx)
+	err2 := fmt.Errorf("%d %t", n, some)
+	err2 = tx.Delete(key)
+	return errors.Join(err, err2, captured, pointed)
+}
+
+func swallowed(tx *migrate.Tx, t table) (int, error) {
+	if err := tx.Delete(key); err != nil { // want `the error of Delete is dropped, and the migration goes on after it failed: return it, unless errors.Is says it is the one you expect`
+		return 0, nil
+	}
+	err := put(tx, key)
+	fmt.Println(key)
+	if err != nil { // want `error of put`
+		fmt.Println(key)
+		return 1, nil
+	}
+	for e, err := range tx.Scan(store.Scan{}) {
+		if err != nil { // want `the error of Scan is dropped, and a scan that broke off looks like one that is done: return it`
+			return len(e.Key), (nil)
+		}
+	}
+	for _, err := range tx.Scan(store.Scan{}) {
+		if err != nil { // want `error of Scan`
+			break
+		}
+	}
+	for _, err := range tx.Scan(store.Scan{}) {
+		if err != nil { // want `error of Scan`
+			continue
+		}
+		if err := tx.Delete(key); err != nil { // want `error of Delete`
+			fmt.Println(key)
+			continue
+		}
+	}
+	_ = func() error {
+		if _, err := tx.Get(key); err != nil { // want `error of Get`
+			return nil
+		}
+		return nil
+	}
+	return 0, nil
+}
+
+func notSwallowed(tx *migrate.Tx, t table) (n int, err error) {
+	if _, err := tx.Get(key); errors.Is(err, store.ErrNotFound) {
+		return 0, nil
+	} else if err != nil {
+		return 0, err
+	}
+	_, err = tx.Get(key)
+	if err != nil && !errors.Is(err, store.ErrNotFound) {
+		return 0, err
+	}
+	if err != nil {
+		return 0, nil // not found
+	}
+	if _, err := tx.Get(key); err != nil {
+		if errors.Is(err, store.ErrNotFound) {
+			return 0, nil
+		}
+		return 0, err
+	}
+	if _, err := tx.Get(key); err != nil {
+		t.err = err
+		return 0, nil
+	}
+	if err := tx.Delete(key); err != nil {
+		return 0, errors.New("no")
+	}
+	if err := tx.Delete(key); err == nil {
+		return 0, nil
+	}
+	for _, err = range tx.Scan(store.Scan{}) {
+		if err != nil {
+			break
+		}
+	}
+	if err != nil {
+		return 0, err
+	}
+	var failed error
+	for _, err := range tx.Scan(store.Scan{}) {
+		if err != nil {
+			failed = err
+			break
+		}
+	}
+	for _, err := range tx.Scan(store.Scan{}) {
+		if err != nil {
+			failed = errors.New("no")
+			break
+		}
+	}
+	for {
+		if err = tx.Delete(key); err != nil {
+			break
+		}
+	}
+	if _, err := fmt.Println(tx); err != nil {
+		return 0, nil
+	}
+	defer func() { failed = err }()
+	if err = tx.Delete(key); err != nil {
+		return 0, nil // to the function above
+	}
+	_ = func() bool {
+		if _, err := tx.Get(key); err != nil {
+			return false
+		}
+		return true
+	}
+	return 0, failed
+}
+
+// Of no error: a pointer.
+func pointer(tx *migrate.Tx) *int {
+	if err := tx.Delete(key); err != nil {
+		return nil
+	}
+	return nil
 }
 
 func methodValues(tx *migrate.Tx, txn store.Txn, m map[string]bool) error {

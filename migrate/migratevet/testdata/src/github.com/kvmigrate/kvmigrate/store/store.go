@@ -3,8 +3,11 @@ package store
 
 import (
 	"context"
+	"errors"
 	"iter"
 )
+
+var ErrNotFound = errors.New("not found")
 
 type Store interface {
 	Update(ctx context.Context, fn func(Txn) error) error
