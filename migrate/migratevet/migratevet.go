@@ -23,7 +23,7 @@ and at all files there but tests, because migrations use them; and reports
   - clocks, chance and the machine
   - writes through the transaction in the order of a map, also by way of a slice
     that was filled in that order and not sorted
-  - goroutines
+  - goroutines that have the transaction, or that are not waited for
   - errors that are dropped, of the transaction and of functions that it is
     passed to
 
@@ -32,7 +32,7 @@ keeps it from reporting anything there.`
 
 // Analyzer reports what a package of migrations must not do: import the packages
 // that its flag live names, ask a clock, chance or the machine, write in the
-// order of a map, start goroutines, or drop an error of a transaction. Packages
+// order of a map, start goroutines that have the transaction or outlive the call, or drop an error of a transaction. Packages
 // without a file that is named as migrations are, and tests, it passes over.
 var Analyzer = newAnalyzer()
 
@@ -104,10 +104,12 @@ func (c *checker) check(n ast.Node) bool {
 	case *ast.FuncDecl:
 		if n.Body != nil {
 			c.checkOrder(n.Body)
+			c.checkGoroutines(n.Body)
 			c.checkLeaving(n.Type, n.Body)
 		}
 	case *ast.FuncLit:
 		c.checkOrder(n.Body)
+		c.checkGoroutines(n.Body)
 		c.checkLeaving(n.Type, n.Body)
 	case *ast.BlockStmt:
 		c.checkOverwritten(n.List)
@@ -119,10 +121,7 @@ func (c *checker) check(n ast.Node) bool {
 		c.checkMapRange(n)
 		c.checkScanRange(n)
 	case *ast.GoStmt:
-		c.checkGo(n)
 		c.checkDropped(n.Call)
-	case *ast.CallExpr:
-		c.checkGoCall(n)
 	case *ast.DeferStmt:
 		c.checkDropped(n.Call)
 	case *ast.ExprStmt:
