@@ -10,8 +10,8 @@ import (
 
 const module = "github.com/kvmigrate/kvmigrate"
 
-// TestGoVet runs the built command under go vet, over this module's migrations
-// and over a bad one.
+// TestGoVet runs the built command under go vet, over this module's migrations,
+// those of the program in testdata/notes, and a bad one.
 func TestGoVet(t *testing.T) {
 	root, err := filepath.Abs("../../..")
 	if err != nil {
@@ -22,8 +22,13 @@ func TestGoVet(t *testing.T) {
 		t.Fatalf("%v\n%s", err, out)
 	}
 
-	if out, err := run(t, root, "go", "vet", "-vettool="+tool, "-live", module+"/systables", "./migrations"); err != nil {
-		t.Errorf("the migrations of this module: %v\n%s", err, out)
+	for _, good := range []struct{ dir, live string }{
+		{root, module + "/systables/..."},
+		{filepath.Join(root, "testdata/notes"), "example.com/notes/notebook"},
+	} {
+		if out, err := run(t, good.dir, "go", "vet", "-vettool="+tool, "-live", good.live, "./migrations"); err != nil {
+			t.Errorf("the migrations in %s: %v\n%s", good.dir, err, out)
+		}
 	}
 
 	out, err := run(t, badModule(t, root), "go", "vet", "-mod=mod", "-vettool="+tool, "-live", module+"/systables/...", "./...")
@@ -38,10 +43,11 @@ func TestGoVet(t *testing.T) {
 		"v0001_bad.go:17:2: a Tx belongs to one goroutine",
 		"v0001_bad.go:18:6: the error of Delete is dropped",
 		"helpers.go:9:2: the error of helper is dropped",
+		"clock.go:5:34: time.Now differs",
 		"helpers.go:14:2: this writes in the order of a map",
 	} {
-		if !strings.Contains(out, want) {
-			t.Errorf("go vet does not say %q, but\n%s", want, out)
+		if n := strings.Count(out, want); n != 1 {
+			t.Errorf("go vet says %q %d times, want once:\n%s", want, n, out)
 		}
 	}
 }
@@ -81,6 +87,18 @@ func up0001(_ context.Context, tx *migrate.Tx, txn store.Txn, m map[string]bool)
 	go println()
 	_ = (tx.Delete(nil))
 }
+`,
+		"clock.go": `package migrations
+
+import "time"
+
+func stamp() int64 { return time.Now().Unix() }
+`,
+		"clock_test.go": `package migrations
+
+import "testing"
+
+func TestStamp(t *testing.T) { stamp() }
 `,
 		"helpers.go": `package migrations
 
