@@ -41,6 +41,9 @@ func elements(tx *migrate.Tx, m map[string]int) (err error) {
 	for i := 0; i < len(keys); i++ { // want `order of a map`
 		err = put(tx, keys[i])
 	}
+	for i := 0; i < len(keys) && len(keys) > 1; i++ { // want `order of a map`
+		err = put(tx, keys[i])
+	}
 	for k := range slices.Values(keys) { // want `order of a map`
 		err = put(tx, k)
 	}
