@@ -4,7 +4,9 @@
 // # Start-up
 //
 // [Initialize] brings the tables of a store to the version that this program
-// knows, or refuses the store. Call it before any other use.
+// knows, or refuses the store. Call it before any other use. Package sysdb is the whole
+// start-up of a program: it opens the store, initializes it, runs the jobs and seeds
+// what has to be there.
 //
 // # Rows
 //

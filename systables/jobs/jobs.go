@@ -165,6 +165,9 @@ func New(st store.Store, o Options) *Manager {
 	}
 }
 
+// NodeID returns the name of this node in the jobs that the manager runs.
+func (m *Manager) NodeID() string { return m.o.NodeID }
+
 // A Policy says what becomes of a job that does not complete. The zero Policy tries
 // it five times, an interrupted run included.
 type Policy struct {
