@@ -15,6 +15,10 @@ type Definition struct {
 	Columns    []Column          `cbor:"columns"` // ordinals are the order, from 1
 	PrimaryKey []string          `cbor:"primary_key"`
 	Indexes    []IndexDefinition `cbor:"indexes"`
+
+	// Schema is that of a table of [NewTable]; it is empty for the system tables.
+	// The catalog does not store it.
+	Schema string `cbor:"-"`
 }
 
 // A Column is what the catalog says of one column.
@@ -86,12 +90,18 @@ var columnTypes = map[reflect.Type]string{
 // columnsOf returns the columns of a row type: a field each, a pointer where null is
 // allowed, with the only values it can have in the tag "values", and the tag
 // "secret" if people are not to see them.
-func columnsOf(row reflect.Type) []Column {
+func columnsOf(row reflect.Type) ([]Column, error) {
+	if row.Kind() != reflect.Struct || row.NumField() == 0 {
+		return nil, fmt.Errorf("%v is no struct with a field for each column", row)
+	}
 	columns := make([]Column, row.NumField())
 	for i := range columns {
 		f := row.Field(i)
 		c := &columns[i]
 		c.Name, _, _ = strings.Cut(f.Tag.Get("cbor"), ",")
+		if !f.IsExported() || c.Name == "" || c.Name == "-" {
+			return nil, fmt.Errorf("field %s of %v names no column", f.Name, row)
+		}
 		if values, ok := f.Tag.Lookup("values"); ok {
 			c.Values = strings.Split(values, ",")
 		}
@@ -106,8 +116,11 @@ func columnsOf(row reflect.Type) []Column {
 		case typ.Kind() == reflect.String: // a key has a type of its own
 			c.Type = "Text"
 		default:
-			panic(fmt.Sprintf("systables: no column has the type of %s.%s", row, f.Name))
+			return nil, fmt.Errorf("no column has the type of field %s of %v", f.Name, row)
 		}
 	}
-	return columns
+	if key := columns[0]; key.Type != "Text" || key.Nullable {
+		return nil, fmt.Errorf("the first field of %v is no string, and so no primary key", row)
+	}
+	return columns, nil
 }

@@ -7,6 +7,7 @@ import (
 
 	"github.com/hashicorp/go-multierror"
 
+	"github.com/kvmigrate/kvmigrate/migrations"
 	"github.com/kvmigrate/kvmigrate/store"
 	"github.com/kvmigrate/kvmigrate/store/value"
 )
@@ -38,8 +39,8 @@ func (e *RowError) Error() string { return fmt.Sprintf("%s %s: %v", e.Op, e.Tabl
 // Unwrap returns Err.
 func (e *RowError) Unwrap() error { return e.Err }
 
-// A Table reads and writes the rows R of one system table by their keys K, and
-// keeps its indexes in the same transaction. Its errors are [*RowError]s. Its
+// A Table reads and writes the rows R of one table by their keys K, and keeps its
+// indexes in the same transaction. Its errors are [*RowError]s. Its
 // methods may be called concurrently, each within a transaction of its own.
 //
 // What is written is valid: see [Definition.Validate]. A row that is not, or whose
@@ -54,17 +55,51 @@ type Table[K ~string, R any] struct {
 	definition Definition // without the indexes
 }
 
-// newTable returns the table of that name, whose own schema is at version. Its
-// primary key is the first column.
+// newTable returns the system table of that name, whose own schema is at version.
 func newTable[K ~string, R any](name string, version uint32, key func(R) K, indexes ...index[R]) Table[K, R] {
-	columns := columnsOf(reflect.TypeFor[R]())
-	d := Definition{Name: name, Version: version, Columns: columns, PrimaryKey: []string{columns[0].Name}}
-	t := Table[K, R]{name: d.table(), key: key, indexes: indexes, definition: d}
-	t.rows = store.MustPartition(t.name)
+	t, err := tableOf(Definition{Name: name, Version: version}, key)
+	if err != nil {
+		panic(fmt.Sprintf("systables: table %s: %v", name, err))
+	}
+	t.indexes = indexes
 	for i := range t.indexes {
 		t.indexes[i].part = store.MustPartition(t.name + "." + t.indexes[i].name)
 	}
 	return t
+}
+
+// NewTable returns a table of the program's own, which may live beside the system
+// tables: its rows are in the partition "schema.name". It has no indexes and is not in
+// the catalog; to change its columns is up to the program's own migrations.
+//
+// R is a struct. Its fields are the columns, named by their tags "cbor", the first one
+// the primary key, which key returns. A field is a string, an int32, int64, float64,
+// bool, [Timestamp] or [JSON], or a type of string of the program's own; or, where null
+// is allowed, a pointer to one, with "omitempty" in its tag. The tags "values" and
+// "secret" are as of the rows of this package.
+//
+// The error says what is wrong with the names, of which schema cannot be "system", or
+// with R. To make a table reads and writes nothing.
+func NewTable[K ~string, R any](schema, name string, key func(R) K) (Table[K, R], error) {
+	if schema == "" || schema == migrations.Schema {
+		return Table[K, R]{}, fmt.Errorf("table %s: schema %q is not for tables of a program's own", name, schema)
+	}
+	t, err := tableOf(Definition{Schema: schema, Name: name, Version: 1}, key)
+	if err != nil {
+		return t, fmt.Errorf("table %s.%s: %w", schema, name, err)
+	}
+	return t, nil
+}
+
+// tableOf returns the table of d, with the columns of R, of which the first is the
+// primary key.
+func tableOf[K ~string, R any](d Definition, key func(R) K) (t Table[K, R], err error) {
+	if d.Columns, err = columnsOf(reflect.TypeFor[R]()); err != nil {
+		return t, err
+	}
+	d.PrimaryKey = []string{d.Columns[0].Name}
+	rows, err := store.NewPartition(d.table())
+	return Table[K, R]{name: d.table(), rows: rows, key: key, definition: d}, err
 }
 
 // rules are what a table's rows have to do with those of others. In both functions

@@ -1,6 +1,7 @@
 package systables
 
 import (
+	"cmp"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -98,7 +99,7 @@ func (d Definition) faults(key, row []byte) (faults []*ColumnError) {
 }
 
 // table returns the table's name with its schema, which is its partition's.
-func (d Definition) table() string { return migrations.Schema + "." + d.Name }
+func (d Definition) table() string { return cmp.Or(d.Schema, migrations.Schema) + "." + d.Name }
 
 // The first bytes of CBOR items: the major type is in the upper three bits.
 const (
