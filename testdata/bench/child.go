@@ -20,7 +20,7 @@ const childCommand = "child"
 
 // A job is what a child is to do to the store in Dir.
 type job struct {
-	What string // "fill", "burn", "heap" or one of ways
+	What string // "fill", "burn", "heap", "create", "restart", "badger" or one of ways
 	Dir  string
 	Rows int
 }
@@ -31,6 +31,8 @@ type result struct {
 	PeakMiB float64 // of resident memory
 	OwnMiB  float64 // the same without mapped files, looked at now and then
 	Heap    []liveHeap
+
+	OpenSeconds float64 // what Badger's Open took, if that does not count
 }
 
 func seconds(r result) float64 { return r.Seconds }
@@ -100,6 +102,10 @@ func child(ctx context.Context, data string, stdin io.Reader, stdout io.Writer) 
 		err = spin(stdin)
 	case "heap":
 		r.Heap, err = measureHeap(ctx, j.Dir)
+	case "create":
+		r, err = startWhole(ctx, j.Dir)
+	case "restart", "badger":
+		r, err = startParts(ctx, j.Dir, j.What == "badger")
 	default:
 		r, err = measureRewrite(ctx, j)
 	}

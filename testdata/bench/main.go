@@ -82,6 +82,8 @@ var scenarios = []scenario{
 	{"install", install},
 	{"resume", resume},
 	{"cancel", cancelling},
+	{"tables", tables},
+	{"opening", opening},
 }
 
 func scenarioNames() string {

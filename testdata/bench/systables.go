@@ -1,0 +1,242 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"math/rand/v2"
+	"os"
+	"path/filepath"
+	"time"
+
+	"github.com/dgraph-io/badger/v4"
+
+	"github.com/kvmigrate/kvmigrate/store"
+	"github.com/kvmigrate/kvmigrate/store/badgerstore"
+	"github.com/kvmigrate/kvmigrate/systables"
+	"github.com/kvmigrate/kvmigrate/systables/sysdb"
+)
+
+// tables compares system tables to a program's own tables of the same rows in the same
+// store, read through the same methods.
+func tables(ctx context.Context, b *bench) error {
+	dir := filepath.Join(b.dir, "tables")
+	n := b.pick(20_000, 2_000)
+	users, err := shareTable(systables.Users.Table, func(r systables.User) systables.UserID { return r.ID })
+	if err != nil {
+		return err
+	}
+	audit, err := shareTable(systables.AuditLogs, func(r systables.AuditLog) systables.AuditID { return r.ID })
+	if err != nil {
+		return err
+	}
+	err = withStore(ctx, dir, func(st *badgerstore.Store) error {
+		if _, err := systables.Initialize(ctx, st); err != nil {
+			return err
+		}
+		return errors.Join(users.fill(ctx, st, n, newUser), audit.fill(ctx, st, n, newAuditLog))
+	})
+	if err != nil {
+		return err
+	}
+	// As a program finds them: in tables on the disk, and not in memory.
+	return withStore(ctx, dir, func(st *badgerstore.Store) error {
+		if len(st.DB().Tables()) == 0 {
+			return errors.New("the reopened store has no table")
+		}
+		return errors.Join(users.compare(ctx, b, st, n, newUser), audit.compare(ctx, b, st, n, newAuditLog))
+	})
+}
+
+// A sharing is a system table beside two others of the same rows. Names of one length
+// make keys of one length.
+type sharing[K ~string, R any] struct {
+	system, shared, twin systables.Table[K, R]
+	key                  func(R) K
+}
+
+func shareTable[K ~string, R any](system systables.Table[K, R], key func(R) K) (s sharing[K, R], err error) {
+	name := system.Definition().Name
+	shared, err := systables.NewTable("shared", name, key)
+	if err != nil {
+		return s, err
+	}
+	twin, err := systables.NewTable("second", name, key)
+	return sharing[K, R]{system, shared, twin, key}, err
+}
+
+// fill puts n rows into each of the tables.
+func (s sharing[K, R]) fill(ctx context.Context, st store.Store, n int, row func(int) R) error {
+	const batch = 500
+	for begin := 0; begin < n; begin += batch {
+		var rows []R
+		for i := begin; i < min(n, begin+batch); i++ {
+			rows = append(rows, row(i))
+		}
+		err := store.Update(ctx, st, func(tx store.Txn) error {
+			return errors.Join(s.system.Put(tx, rows...), s.shared.Put(tx, rows...), s.twin.Put(tx, rows...))
+		})
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// compare adds the figures of reads, each in a transaction of its own, and of scans.
+func (s sharing[K, R]) compare(ctx context.Context, b *bench, st store.Store, n int, row func(int) R) error {
+	keys := make([]K, b.pick(2_000, 500))
+	for i := range keys {
+		keys[i] = s.key(row(rand.IntN(n)))
+	}
+	reading := func(name string, t systables.Table[K, R]) contestant[float64] {
+		return timed(name, func() error {
+			for _, key := range keys {
+				err := st.View(ctx, func(r store.Reader) error {
+					_, err := t.Get(r, key)
+					return err
+				})
+				if err != nil {
+					return err
+				}
+			}
+			return nil
+		})
+	}
+	scanning := func(name string, t systables.Table[K, R]) contestant[float64] {
+		return timed(name, func() error {
+			return st.View(ctx, func(r store.Reader) error {
+				seen := 0
+				for _, err := range t.All(r, "") {
+					if err != nil {
+						return err
+					}
+					seen++
+				}
+				if seen != n {
+					return fmt.Errorf("%d rows, want %d", seen, n)
+				}
+				return nil
+			})
+		})
+	}
+	for _, way := range []struct {
+		name string
+		of   func(string, systables.Table[K, R]) contestant[float64]
+	}{{"reads", reading}, {"scans", scanning}} {
+		times, err := alternate(b.pick(101, 11), way.of("shared", s.shared), way.of("system", s.system), way.of("twin", s.twin))
+		if err != nil {
+			return err
+		}
+		b.add(fmt.Sprintf("%s of %s, over a shared table", way.name, s.system.Name()), ratios(times["system"], times["shared"]), atMost(1.05))
+		b.add(fmt.Sprintf("%s of a shared table, over another", way.name), ratios(times["twin"], times["shared"]), unbound)
+	}
+	return nil
+}
+
+// timed returns a contestant that measures the seconds of do.
+func timed(name string, do func() error) contestant[float64] {
+	return contestant[float64]{name, func() (float64, error) {
+		start := time.Now()
+		err := do()
+		return time.Since(start).Seconds(), err
+	}}
+}
+
+func newUser(i int) systables.User {
+	email := fmt.Sprintf("user.%09d@mail.example.com", i)
+	at := systables.Timestamp(1736942400000 + int64(i))
+	return systables.User{
+		ID:       systables.UserID(fmt.Sprintf("%08x-0000-7000-8000-%012x", uint32(i)*2654435761, i)),
+		Username: fmt.Sprintf("user_%09d", i), PasswordHash: "$2b$12$R9h/cIPz0gi.URNNX3kh2OPST9/PgBkqquzi.Ss7KIUgO2t0jWMUW",
+		Role: "user", Email: &email, AuthType: "password", StorageMode: "table", CreatedAt: at, UpdatedAt: at, LastSeen: &at,
+	}
+}
+
+func newAuditLog(i int) systables.AuditLog {
+	details := fmt.Sprintf(`{"request":%d,"columns":["name","options"]}`, i)
+	return systables.AuditLog{
+		ID:          systables.AuditID(fmt.Sprintf("audit_%09d", i)),
+		Timestamp:   systables.Timestamp(1736942400000 + int64(i)*3),
+		ActorUserID: fmt.Sprintf("actor_%04d", i%1000), ActorUsername: fmt.Sprintf("user_%09d", i%1000),
+		Action: "table.alter", Target: "app:notes", Details: &details,
+	}
+}
+
+// opening measures the start-up of a program with system tables, each time in a process
+// of its own, in which nothing is warm.
+func opening(ctx context.Context, b *bench) error {
+	dir := filepath.Join(b.dir, "opening")
+	starts := func(name, what string) contestant[result] {
+		return contestant[result]{name, func() (result, error) { return runChild(ctx, job{What: what, Dir: dir}) }}
+	}
+	created, err := alternate(b.pick(41, 5), contestant[result]{"create", func() (result, error) {
+		if err := os.RemoveAll(dir); err != nil {
+			return result{}, err
+		}
+		return starts("create", "create").run()
+	}})
+	if err != nil {
+		return err
+	}
+	restarted, err := alternate(b.pick(81, 11), starts("badger", "badger"), starts("parts", "restart"),
+		starts("whole", "create"), starts("twin", "badger"))
+	if err != nil {
+		return err
+	}
+	apart, badgers := each(restarted["parts"], seconds), each(restarted["parts"], openSeconds)
+	alone := each(restarted["badger"], openSeconds)
+	b.add("restart, apart from Badger's Open, in ms", each(apart, milliseconds), below(1))
+	b.add("restart, apart from Badger's Open, over it", ratios(apart, badgers), below(0.01))
+	b.add("Badger's Open, in ms", each(badgers, milliseconds), unbound)
+	b.add("restart as a whole, over Badger's Open alone", ratios(each(restarted["whole"], seconds), alone), unbound)
+	b.add("Badger's Open alone, over itself", ratios(each(restarted["twin"], openSeconds), alone), unbound)
+	b.add("new store, Badger's Open included, in ms", each(each(created["create"], seconds), milliseconds), below(100))
+	return nil
+}
+
+func openSeconds(r result) float64 { return r.OpenSeconds }
+
+func milliseconds(s float64) float64 { return s * 1000 }
+
+// startWhole opens the system tables in dir, be they there or not.
+func startWhole(ctx context.Context, dir string) (r result, err error) {
+	begun := time.Now()
+	db, err := sysdb.Open(ctx, sysdb.Config{Dir: dir, Logger: slog.New(slog.DiscardHandler)})
+	if err != nil {
+		return r, err
+	}
+	r.Seconds = time.Since(begun).Seconds()
+	return r, db.Close(ctx)
+}
+
+// startParts opens the database in dir as badgerstore does and, unless it is for Badger
+// alone, the system tables in it.
+func startParts(ctx context.Context, dir string, alone bool) (r result, err error) {
+	begun := time.Now()
+	handle, err := badger.Open(badger.DefaultOptions(dir).WithSyncWrites(true).WithMetricsEnabled(false).
+		WithVerifyValueChecksum(true).WithLogger(nil))
+	if err != nil {
+		return r, err
+	}
+	defer func() { err = errors.Join(err, handle.Close()) }()
+	opened := time.Now()
+	r.OpenSeconds = opened.Sub(begun).Seconds()
+	if alone {
+		return r, nil
+	}
+	st, err := badgerstore.New(handle)
+	if err != nil {
+		return r, err
+	}
+	db, err := sysdb.Open(ctx, sysdb.Config{Store: st, Logger: slog.New(slog.DiscardHandler)})
+	if err != nil {
+		return r, err
+	}
+	r.Seconds = time.Since(opened).Seconds()
+	if db.Report().From != db.Report().To {
+		return r, errors.New("the store was not at the newest version")
+	}
+	return r, db.Close(ctx)
+}
