@@ -52,9 +52,10 @@ type Config struct {
 	// it open.
 	Store store.Store
 
-	// Migrate is how the system tables are created and upgraded. Its Schema is
-	// theirs if it is empty, and can be no other. AllowReadOnly has no effect: who
-	// runs jobs writes.
+	// Migrate is how the system tables are created and upgraded. A store that has
+	// data and no version of theirs is refused unless it sets AllowUnversioned. Its
+	// Schema is theirs if it is empty, and can be no other. AllowReadOnly has no
+	// effect: who runs jobs writes.
 	Migrate migrate.Options
 
 	// Jobs is how the job manager works. A program that is the only one to have
