@@ -469,3 +469,46 @@ func TestStubbornJob(t *testing.T) {
 		t.Errorf("the job: %s, %v; want it completed", job.Status, err)
 	}
 }
+
+// TestFailureStopsJobs: a job that runs when a later step fails is put back.
+func TestFailureStopsJobs(t *testing.T) {
+	ctx := t.Context()
+	begun := make(chan struct{})
+	c := config(filepath.Join(t.TempDir(), "db"))
+	c.Executors = func(m *jobs.Manager) {
+		jobs.Register(m, "long", jobs.Policy{}, func(ctx context.Context, _ *jobs.Run, _ struct{}) (any, error) {
+			close(begun)
+			<-ctx.Done()
+			return nil, context.Cause(ctx)
+		})
+	}
+	db := open(t, c)
+	later := noon.Add(time.Hour)
+	job, err := db.Jobs().Submit(ctx, jobs.Request{Type: "long", NotBefore: later})
+	if err != nil {
+		t.Fatal(err)
+	}
+	closeDB(t, db)
+
+	bad := c
+	bad.DefaultStorage = systables.Storage{ID: "tape", Type: "tape"}
+	bad.Jobs.Now = func() time.Time { return later }
+	bad.Now = func() time.Time { // the clock of the seeding
+		<-begun
+		return later
+	}
+	before := goleak.IgnoreCurrent()
+	if _, err := sysdb.Open(ctx, bad); !errors.Is(err, systables.ErrInvalid) {
+		t.Errorf("Open: %v, want %v", err, systables.ErrInvalid)
+	}
+	goleak.VerifyNone(t, before)
+
+	db = open(t, config(c.Dir)) // which has no executor for it
+	err = db.Store().View(ctx, func(s store.Reader) (err error) {
+		job, err = systables.Jobs.Get(s, job.ID)
+		return err
+	})
+	if err != nil || job.Status != jobs.Pending || job.Attempts != 0 {
+		t.Errorf("the job: %s after %d runs, %v; want it pending after none", job.Status, job.Attempts, err)
+	}
+}
