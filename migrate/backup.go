@@ -5,9 +5,12 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"slices"
+	"strings"
 	"time"
 
 	"github.com/dustin/go-humanize"
+	"github.com/hashicorp/go-multierror"
 
 	"github.com/kvmigrate/kvmigrate/migrate/backup"
 	"github.com/kvmigrate/kvmigrate/store"
@@ -21,9 +24,11 @@ var ErrHalfMigrated = errors.New("a migration is under way, and its entries are 
 // store, and no migration was begun.
 type BackupError struct {
 	Schema  string
-	Version uint32 // of the store
+	Version uint32 // of the store, 0 if it could not be read
 	Dir     string // where the backup was to go
 	Err     error
+
+	unread bool // Version is not known
 }
 
 func (e *BackupError) Error() string {
@@ -31,7 +36,16 @@ func (e *BackupError) Error() string {
 	if _, ok := errors.AsType[*backup.NoSpaceError](e.Err); ok {
 		hint = ". Make room there, or keep backups in another directory, and run again"
 	}
-	return fmt.Sprintf("back up the store at %s schema v%d into %s: %v; nothing was changed%s", e.Schema, e.Version, e.Dir, e.Err, hint)
+	at := fmt.Sprintf("at %s schema v%d", e.Schema, e.Version)
+	if e.unread {
+		at = fmt.Sprintf("of %s schema", e.Schema)
+	}
+	const unchanged = "nothing was changed"
+	cause := e.Err.Error()
+	if !strings.Contains(cause, unchanged) { // the error of a damaged store says so itself
+		cause += "; " + unchanged
+	}
+	return fmt.Sprintf("back up the store %s into %s: %s%s", at, e.Dir, cause, hint)
 }
 
 // Unwrap returns Err.
@@ -43,10 +57,13 @@ func (e *BackupError) Unwrap() error { return e.Err }
 // if a migration was interrupted.
 func (r *Runner) Backup(ctx context.Context, o backup.Options) (backup.Taken, error) {
 	var version uint32
+	read := false
+	o, kept := r.retain(ctx, o)
 	taken, err := backup.Take(ctx, r.store, o, func(s store.Reader) (h backup.Header, err error) {
 		if version, _, err = r.readVersion(s); err != nil {
 			return h, err
 		}
+		read = true
 		under, err := r.underWay(s)
 		if err == nil && under {
 			err = ErrHalfMigrated
@@ -54,9 +71,53 @@ func (r *Runner) Backup(ctx context.Context, o backup.Options) (backup.Taken, er
 		return r.header(version), err
 	})
 	if err != nil {
-		return taken, &BackupError{Schema: r.schema, Version: version, Dir: o.Dir, Err: err}
+		return taken, &BackupError{Schema: r.schema, Version: version, Dir: o.Dir, Err: err, unread: !read}
+	}
+	if kept != nil {
+		taken.Warning = multierror.Append(taken.Warning, kept)
 	}
 	return taken, nil
+}
+
+// retain says in o at which version the last upgrade began. If history cannot say, all
+// backups are kept, and the error says why.
+func (r *Runner) retain(ctx context.Context, o backup.Options) (backup.Options, error) {
+	if o.Keep <= 0 {
+		return o, nil
+	}
+	err := r.store.View(ctx, func(s store.Reader) error {
+		version, stored, err := r.readVersion(s)
+		if err != nil || !stored {
+			return err
+		}
+		history, err := r.readHistory(s, version)
+		if err == nil {
+			from := upgradedFrom(history)
+			o.UpgradedFrom = &from
+		}
+		return err
+	})
+	if err != nil {
+		o.Keep = 0
+		err = fmt.Errorf("no old backup was removed: %w", err)
+	}
+	return o, err
+}
+
+// upgradedFrom returns the version at which the program that wrote the latest record of
+// history found the store. That may be another program than this one: one that broke
+// half-way up and was replaced has the same way back.
+func upgradedFrom(history []Applied) uint32 {
+	if len(history) == 0 {
+		return 0
+	}
+	program := history[len(history)-1].Program
+	for _, a := range slices.Backward(history) {
+		if a.Program != program || a.Origin != Migrated {
+			return a.Version
+		}
+	}
+	return history[0].Version - 1
 }
 
 // underWay reports whether a migration is, whoever knows it.
@@ -87,7 +148,10 @@ func (r *Runner) backUp(ctx context.Context, f found, plan Plan) (*backup.Taken,
 	if f.progress != nil {
 		return r.earlierBackup(ctx, f.version)
 	}
-	o := *r.backup
+	o, kept := r.retain(ctx, *r.backup)
+	if kept != nil {
+		r.log.WarnContext(ctx, kept.Error())
+	}
 	o.Observer = r.observeBackup(ctx, plan, o.Observer)
 	r.log.InfoContext(ctx, fmt.Sprintf("backing up the store at %s schema v%d, before it goes to v%d", r.schema, f.version, plan.To), "dir", o.Dir)
 	taken, err := backup.Take(ctx, r.store, o, func(s store.Reader) (backup.Header, error) {
@@ -136,11 +200,11 @@ func (r *Runner) earlierBackup(ctx context.Context, version uint32) (*backup.Tak
 	switch {
 	case ctx.Err() != nil:
 		return nil, &BackupError{Schema: r.schema, Version: version, Dir: r.backup.Dir, Err: err}
-	case err != nil, !ok:
-		if err == nil {
-			err = errors.New("there is none")
-		}
-		r.log.WarnContext(ctx, fmt.Sprintf("found no backup from before the interrupted migration (%v), and half-migrated data are not saved; going on without", err), "dir", r.backup.Dir)
+	case !ok && err != nil:
+		r.log.WarnContext(ctx, fmt.Sprintf("found no good backup from before the interrupted migration, and half-migrated data are not saved; going on without a good one: %v", err), "dir", r.backup.Dir)
+		return nil, nil
+	case !ok:
+		r.log.WarnContext(ctx, "found no backup from before the interrupted migration (there is none), and half-migrated data are not saved; going on without", "dir", r.backup.Dir)
 		return nil, nil
 	}
 	r.logBackup(ctx, fmt.Sprintf("the backup from before the interrupted migration is of v%d", info.Version), info)

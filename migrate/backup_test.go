@@ -12,6 +12,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 
@@ -352,5 +353,127 @@ func TestBackupOfNewer(t *testing.T) {
 	want := backup.Header{Schema: "system", Version: 999, Program: "test v1", Created: noon}
 	if diff := cmp.Diff(want, taken.Header); diff != "" || err != nil {
 		t.Errorf("Backup: %v; header (-want +got):\n%s", err, diff)
+	}
+}
+
+// TestBackupKept: however often an upgrade is run again, whoever does, the backup of the
+// version at which it began stays.
+func TestBackupKept(t *testing.T) {
+	boom := errors.New("boom")
+	broken := migrate.Migration{Version: 4, Name: "d", Up: func(context.Context, *migrate.Tx) error { return nil },
+		Check: func(context.Context, store.Reader) error { return boom }}
+	for _, tt := range []struct {
+		keep     int
+		programs [3]string // of the attempts
+		want     []uint32  // newest first
+	}{
+		{1, [3]string{"new", "new", "new"}, []uint32{3, 2}},
+		{3, [3]string{"new", "new", "new"}, []uint32{3, 3, 2}},
+		{1, [3]string{"new", "mended", "mended"}, []uint32{3, 2}},
+		{1, [3]string{"old", "old", "old"}, []uint32{3, 1}},
+	} {
+		t.Run(fmt.Sprint(tt.keep, tt.programs), func(t *testing.T) {
+			st, dir := openStore(t), t.TempDir()
+			ms := append(ladder("a", "b", "c"), broken)
+			now := noon
+			run := func(program string, ms []migrate.Migration) (migrate.Report, error) {
+				now = now.Add(time.Hour)
+				put(t, st, "app/data", []byte(now.String()))
+				o := saving(dir, ms...)
+				o.Backup.Keep, o.Program, o.Now = tt.keep, program, func() time.Time { return now }
+				return migrate.Up(t.Context(), st, o)
+			}
+			o := options(migrate.NewRegistry(ms[:1]...))
+			o.Program = "older"
+			if _, err := migrate.Up(t.Context(), st, o); err != nil {
+				t.Fatal(err)
+			}
+			if _, err := run("old", ms[:2]); err != nil {
+				t.Fatal(err)
+			}
+			for n, program := range tt.programs {
+				report, err := run(program, ms)
+				if !errors.Is(err, boom) || report.To != 3 {
+					t.Fatalf("attempt %d = v%d, %v; want v3 and %v", n, report.To, err, boom)
+				}
+			}
+			if diff := cmp.Diff(tt.want, saved(t, dir)); diff != "" {
+				t.Errorf("backups (-want +got):\n%s", diff)
+			}
+		})
+	}
+}
+
+// TestBackupOfInterruptedDamaged: a backup that is there and damaged is not called none.
+func TestBackupOfInterruptedDamaged(t *testing.T) {
+	broken := true
+	st, dir := openStore(t), t.TempDir()
+	mustUp(t, st, scenario[:1])
+	ms := []migrate.Migration{scenario[0], halfway(2, &broken)}
+	report, err := migrate.Up(t.Context(), st, saving(dir, ms...))
+	if err == nil || report.Backup == nil {
+		t.Fatalf("Up = backup %v, %v; want one, and a failure", report.Backup, err)
+	}
+	flip(t, report.Backup.Path)
+	broken = false
+	l := new(lines)
+	o := saving(dir, ms...)
+	o.Logger = slog.New(l)
+	if report, err := migrate.Up(t.Context(), st, o); err != nil || report.Backup != nil {
+		t.Errorf("Up = backup %v, %v; want none", report.Backup, err)
+	}
+	log := strings.Join(l.got, "\n")
+	for _, want := range []string{"found no good backup", report.Backup.Path, "it is damaged", "going on without a good one"} {
+		if !strings.Contains(log, want) {
+			t.Errorf("log lacks %q:\n%s", want, log)
+		}
+	}
+}
+
+// flip changes a byte in the middle of a file.
+func flip(t *testing.T, path string) {
+	t.Helper()
+	data, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	data[len(data)/2] ^= 1
+	if err := os.WriteFile(path, data, 0o600); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// TestBackupOfUnreadable: a version that cannot be read is not called v0.
+func TestBackupOfUnreadable(t *testing.T) {
+	st := openStore(t)
+	mustUp(t, st, scenario)
+	put(t, st, "system:schema_version", []byte("bad"))
+	r, err := migrate.New(st, options(migrate.NewRegistry(scenario...)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, err = r.Backup(t.Context(), backup.Options{Dir: t.TempDir(), Keep: 1})
+	text := fmt.Sprint(err)
+	if !isType[*migrate.BackupError](err) || strings.Contains(text, "v0") || strings.Count(text, "nothing was changed") != 1 {
+		t.Errorf("Backup = %v, want a BackupError of no version that says once that nothing was changed", err)
+	}
+}
+
+// TestBackupWithoutHistory: where history cannot say which backup is the way back, all
+// stay.
+func TestBackupWithoutHistory(t *testing.T) {
+	st, dir := openStore(t), t.TempDir()
+	mustUp(t, st, scenario)
+	r, err := migrate.New(st, options(migrate.NewRegistry(scenario...)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := r.Backup(t.Context(), backup.Options{Dir: dir}); err != nil {
+		t.Fatal(err)
+	}
+	put(t, st, "system:schema_version", binary.BigEndian.AppendUint32(nil, 999))
+	taken, err := r.Backup(t.Context(), backup.Options{Dir: dir, Keep: 1})
+	if err != nil || len(taken.Removed) != 0 || !isType[*migrate.CorruptError](taken.Warning) {
+		t.Errorf("Backup = %+v, %v; want none removed and a warning", taken, err)
 	}
 }

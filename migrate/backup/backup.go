@@ -48,14 +48,22 @@ import (
 // Options say where backups are kept, and how many.
 type Options struct {
 	// Dir is the directory of the backups, which is created if need be. Give
-	// each store one of its own, for Keep counts all backups of a schema in it,
-	// and not one inside the store's, which a restore puts aside as a whole.
+	// each store one of its own, for Keep counts all backups of a schema in it.
+	// One inside the store's, which a restore puts aside as a whole, is refused
+	// with ErrInsideStore.
 	Dir string
 
 	// Keep is how many backups of a schema stay, newest first and the one just
-	// taken or used again included. Damaged files do not count and stay too. 0
-	// keeps all.
+	// taken or used again included, whatever store they are of. Damaged files
+	// do not count and stay too, and so does the one of UpgradedFrom. 0 keeps
+	// all.
 	Keep int
+
+	// UpgradedFrom, if not nil, is the version at which the last upgrade began.
+	// The way back from that is its backup, the newest good one of the lowest
+	// version from there on, and Keep never removes it: up to one backup more
+	// than Keep stays. A migrate.Runner sets it.
+	UpgradedFrom *uint32
 
 	// Key encrypts the backup: at least 16 bytes from a random source, and not
 	// a password that people remember. Nil means the key of the store if that
@@ -110,7 +118,8 @@ type Taken struct {
 // has a good backup with that schema and version and the same entries, but for those
 // that have expired since, it is used again and nothing is written.
 //
-// The error is a [*NoSpaceError] if there is no room. Whatever the error, the store
+// The error is a [*NoSpaceError] if there is no room, and matches [ErrInsideStore] for a
+// Dir that would be moved away with the store. Whatever the error, the store
 // was only read and Dir has no new file. What a killed Take left there the next one
 // removes. It may be called concurrently, also by several processes.
 func Take(ctx context.Context, st store.Store, o Options, describe func(store.Reader) (Header, error)) (Taken, error) {
@@ -118,8 +127,8 @@ func Take(ctx context.Context, st store.Store, o Options, describe func(store.Re
 	if err != nil {
 		return Taken{}, err
 	}
-	if o.Dir == "" {
-		return Taken{}, errors.New("no directory is named for backups")
+	if err := o.checkDir(st); err != nil {
+		return Taken{}, err
 	}
 	var warnings *multierror.Error
 	var taken Taken
@@ -171,8 +180,8 @@ func Take(ctx context.Context, st store.Store, o Options, describe func(store.Re
 	}
 	if o.Keep > 0 {
 		var err error
-		if taken.Removed, err = prune(ctx, o.Dir, o.Keep, taken.Info); err != nil {
-			warnings = multierror.Append(warnings, err)
+		if taken.Removed, err = prune(ctx, o, taken.Info); err != nil {
+			warnings = appendNew(warnings, err)
 		}
 	}
 	taken.Warning = warnings.ErrorOrNil()
@@ -188,6 +197,37 @@ func (o Options) key(st store.Store) ([]byte, error) {
 		return nil, nil
 	}
 	return keyOf(o.Key, st)
+}
+
+// checkDir refuses a directory inside that of the store.
+func (o Options) checkDir(st store.Store) error {
+	if o.Dir == "" {
+		return errors.New("no directory is named for backups")
+	}
+	l, ok := store.As[store.Locator](st)
+	if !ok || l.Dir() == "" {
+		return nil
+	}
+	own, err := os.Stat(l.Dir())
+	if err != nil {
+		return nil //nolint:nilerr // the store knows better what is wrong with it
+	}
+	dir, err := filepath.Abs(o.Dir)
+	if err != nil {
+		return err
+	}
+	for at := dir; ; at = filepath.Dir(at) {
+		// What does not exist yet is in its parent, and a link is where it leads.
+		if real, err := filepath.EvalSymlinks(at); err == nil && real != at {
+			at = real
+		}
+		if info, err := os.Stat(at); err == nil && os.SameFile(info, own) {
+			return ErrInsideStore
+		}
+		if at == filepath.Dir(at) {
+			return nil
+		}
+	}
 }
 
 // keyOf returns key, or that of st if there is none.

@@ -348,6 +348,22 @@ func TestReusedWhenDamaged(t *testing.T) {
 	}
 }
 
+// TestWarnedOnce: a damaged file of the same version, which both the search for the same
+// entries and Keep come across, is listed once.
+func TestWarnedOnce(t *testing.T) {
+	st, dir := openStore(t), t.TempDir()
+	put(t, st, sample()...)
+	first := take(t, st, backup.Options{Dir: dir}, 3)
+	if err := os.Truncate(first.Path, first.Size-1); err != nil {
+		t.Fatal(err)
+	}
+	put(t, st, entry("another", ""))
+	second := take(t, st, backup.Options{Dir: dir, Keep: 1}, 3)
+	if n := strings.Count(fmt.Sprint(second.Warning), first.Path); n != 1 {
+		t.Errorf("warning names the file %d times, want once: %v", n, second.Warning)
+	}
+}
+
 // lapsed is a store with one entry more, the last, whose time is over. A store yields
 // such an entry to a scan that began before.
 type lapsed struct{ store.Store }
@@ -681,5 +697,33 @@ func TestObserver(t *testing.T) {
 	want := []string{"writing 6/0", "verifying 6/6", "comparing 6/6", "verifying 6/6", "restoring 6/6", "comparing 6/6"}
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Errorf("progress (-want +got):\n%s", diff)
+	}
+}
+
+// TestInsideStore: a restore would move the backups away with the store.
+func TestInsideStore(t *testing.T) {
+	st := openStore(t)
+	put(t, st, sample()...)
+	link := filepath.Join(t.TempDir(), "link")
+	if err := os.Symlink(st.Dir(), link); err != nil {
+		t.Fatal(err)
+	}
+	for _, tt := range []struct {
+		name, dir string
+		want      error
+	}{
+		{"the store's", st.Dir(), backup.ErrInsideStore},
+		{"below", filepath.Join(st.Dir(), "a", "b"), backup.ErrInsideStore},
+		{"below a link to it", filepath.Join(link, "a"), backup.ErrInsideStore},
+		{"beside", st.Dir() + ".backups", nil},
+		{"the parent", filepath.Dir(st.Dir()), nil},
+	} {
+		before := files(t, st.Dir())
+		if _, err := backup.Take(t.Context(), st, backup.Options{Dir: tt.dir}, at(3)); !errors.Is(err, tt.want) {
+			t.Errorf("%s: Take = %v, want %v", tt.name, err, tt.want)
+		}
+		if diff := cmp.Diff(before, files(t, st.Dir())); diff != "" {
+			t.Errorf("%s: the store's files (-before +after):\n%s", tt.name, diff)
+		}
 	}
 }

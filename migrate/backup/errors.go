@@ -31,6 +31,9 @@ var (
 // Nothing was written.
 var ErrNotEmpty = errors.New("the store is not empty")
 
+// ErrInsideStore means that a backup was to be kept inside the directory of its store.
+var ErrInsideStore = errors.New("it is in the directory of the store, which a restore moves away; keep backups in another")
+
 // ErrDifferent means that a store does not hold what a backup does.
 var ErrDifferent = errors.New("the store differs from the backup")
 

@@ -51,16 +51,21 @@ func List(ctx context.Context, dir, schema string, key []byte) ([]Listed, error)
 
 // Find returns the good backup in dir of schema that is closest to version and not beyond
 // it, the newest of several, and whether there is one. Others are passed over whatever is
-// wrong with them.
+// wrong with them; only if no good one is left does the error say what, with a
+// [*FileError] for each, several in a *multierror.Error.
 func Find(ctx context.Context, dir, schema string, version uint32, key []byte) (Info, bool, error) {
 	paths, err := paths(dir, schema, nil)
 	if err != nil {
 		return Info{}, false, err
 	}
+	var faults *multierror.Error
 	var candidates []Info
 	for _, path := range paths {
-		if info, err := Inspect(path); err == nil && info.Version <= version {
+		switch info, err := Inspect(path); {
+		case err == nil && info.Version <= version:
 			candidates = append(candidates, info)
+		case isFileError(err) && versionOf(path) <= version:
+			faults = multierror.Append(faults, err)
 		}
 	}
 	slices.SortFunc(candidates, func(a, b Info) int { return cmp.Or(cmp.Compare(b.Version, a.Version), newestFirst(a, b)) })
@@ -72,8 +77,14 @@ func Find(ctx context.Context, dir, schema string, version uint32, key []byte) (
 		if err == nil {
 			return info, true, nil
 		}
+		if !errors.Is(err, os.ErrNotExist) { // another process removed it
+			faults = multierror.Append(faults, err)
+		}
 	}
-	return Info{}, false, nil
+	if len(faults.WrappedErrors()) == 1 {
+		return Info{}, false, faults.Errors[0]
+	}
+	return Info{}, false, faults.ErrorOrNil()
 }
 
 func newestFirst(a, b Info) int {
@@ -102,6 +113,12 @@ func paths(dir, schema string, version *uint32) ([]string, error) {
 		paths = append(paths, filepath.Join(dir, f.Name()))
 	}
 	return paths, nil
+}
+
+// versionOf returns the version in the name of a path that paths returned.
+func versionOf(path string) uint32 {
+	v, _ := strconv.ParseUint(fileName.FindStringSubmatch(filepath.Base(path))[2], 10, 32) // paths has seen that it is one
+	return uint32(v)
 }
 
 // openOwn opens a file of a directory of backups, whose name must be that of its
@@ -178,10 +195,10 @@ func isSame(ctx context.Context, s store.Reader, path string, key []byte, m *met
 	return o.info, same, err
 }
 
-// prune removes the oldest good backups of kept's schema, so that keep are left. It
-// never removes kept.
-func prune(ctx context.Context, dir string, keep int, kept Info) (removed []string, err error) {
-	paths, err := paths(dir, kept.Schema, nil)
+// prune removes the oldest good backups of kept's schema, so that o.Keep are left. It
+// never removes kept and the way back from the last upgrade.
+func prune(ctx context.Context, o Options, kept Info) (removed []string, err error) {
+	paths, err := paths(o.Dir, kept.Schema, nil)
 	if err != nil {
 		return nil, err
 	}
@@ -204,7 +221,11 @@ func prune(ctx context.Context, dir string, keep int, kept Info) (removed []stri
 		}
 	}
 	slices.SortFunc(others, newestFirst)
-	for _, old := range others[min(keep-1, len(others)):] {
+	back := wayBack(append(others[:len(others):len(others)], kept), o.UpgradedFrom)
+	for _, old := range others[min(o.Keep-1, len(others)):] {
+		if old.Path == back {
+			continue
+		}
 		if err := os.Remove(old.Path); err != nil && !errors.Is(err, os.ErrNotExist) {
 			faults = multierror.Append(faults, err)
 			continue
@@ -212,6 +233,34 @@ func prune(ctx context.Context, dir string, keep int, kept Info) (removed []stri
 		removed = append(removed, old.Path)
 	}
 	return removed, faults.ErrorOrNil()
+}
+
+// wayBack returns the path of the newest backup of the lowest version that is not below
+// from, "" if there is none.
+func wayBack(all []Info, from *uint32) string {
+	if from == nil {
+		return ""
+	}
+	all = slices.DeleteFunc(all, func(i Info) bool { return i.Version < *from })
+	if len(all) == 0 {
+		return ""
+	}
+	return slices.MinFunc(all, func(a, b Info) int { return cmp.Or(cmp.Compare(a.Version, b.Version), newestFirst(a, b)) }).Path
+}
+
+// appendNew appends those of err to warnings that are of no file that has one already.
+func appendNew(warnings *multierror.Error, err error) *multierror.Error {
+	for _, fault := range multierror.Append(nil, err).Errors {
+		f, ok := errors.AsType[*FileError](fault)
+		if ok && slices.ContainsFunc(warnings.WrappedErrors(), func(w error) bool {
+			seen, ok := errors.AsType[*FileError](w)
+			return ok && seen.Path == f.Path
+		}) {
+			continue
+		}
+		warnings = multierror.Append(warnings, fault)
+	}
+	return warnings
 }
 
 // quoteGlob makes a path a pattern that matches itself.

@@ -67,7 +67,7 @@ type backupFlags struct {
 // add gives cmd the flags; dir is the name of the one for the directory.
 func (f *backupFlags) add(cmd *cobra.Command, dir, help string) {
 	cmd.Flags().StringVar(&f.dir, dir, "", help)
-	cmd.Flags().IntVar(&f.keep, "keep", 0, "keep this many backups of the schema there, and remove older ones (0 keeps all)")
+	cmd.Flags().IntVar(&f.keep, "keep", 0, "keep this many backups of the schema there, and the one from before the last upgrade, and remove older ones, of other stores too (0 keeps all)")
 	cmd.Flags().BoolVar(&f.plaintext, "plaintext", false, "do not encrypt the backup of an encrypted store")
 	addKeyFile(cmd, &f.keyFile)
 }
@@ -126,11 +126,16 @@ func (a *app) backUp() *cobra.Command {
 		Short: "Back up all entries of the store, or list the backups",
 		Long: `Back up all entries of the store into one compressed file, which is read back
 before it gets its name. A backup of the same entries that is there already is used
-again. With --list, read all backups that are there and say which are good.`,
+again. With --list, read all backups that are there and say which are good; the exit
+code is 1 if one is not.
+
+Give each store a directory of its own, outside of the store's: --keep counts, and
+removes, all backups of the schema there, and a restore moves the store's directory
+away.`,
 		Example: a.example("backup --dir backups --keep 3") + "\n" + a.example("backup --dir backups --list"),
 		Args:    noArgs,
 	}
-	flags.add(cmd, "dir", "the directory of the backups (default the program's, or the store's with .backups at its end)")
+	flags.add(cmd, "dir", "the directory of the backups, of this store alone and not inside it (default the program's, or the store's with .backups at its end)")
 	cmd.Flags().BoolVar(&list, "list", false, "list the backups and make none")
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
 		if flags.dir == "" && a.Options.Backup == nil && a.inPlace && a.store != "" {
@@ -183,12 +188,13 @@ func (a *app) listBackups(cmd *cobra.Command, o *backup.Options) error {
 		return err
 	}
 	w := cmd.OutOrStdout()
+	bad := countBad(list)
 	if a.json {
 		out := make([]listedJSON, 0, len(list))
 		for _, l := range list {
 			out = append(out, listedJSON{infoToJSON(l.Info), text(l.Err)})
 		}
-		return encode(w, out)
+		return errors.Join(encode(w, out), bad)
 	}
 	t := table(w)
 	fmt.Fprintln(t, "FILE\tVERSION\tCREATED\tENTRIES\tSIZE\tSTATE")
@@ -203,7 +209,22 @@ func (a *app) listBackups(cmd *cobra.Command, o *backup.Options) error {
 		}
 		fmt.Fprintf(t, "%s\tv%d\t%s\t%d\t%s\t%s\n", l.Path, l.Version, l.Created.Format(time.RFC3339), l.Entries, humanize.IBytes(uint64(l.Size)), state)
 	}
-	return t.Flush()
+	return errors.Join(t.Flush(), bad)
+}
+
+// countBad returns an error that says how many cannot be used, if any. What is wrong with
+// each the list says.
+func countBad(list []backup.Listed) error {
+	n := 0
+	for _, l := range list {
+		if l.Err != nil {
+			n++
+		}
+	}
+	if n == 0 {
+		return nil
+	}
+	return fmt.Errorf("%d of %d backups cannot be used; see the list", n, len(list))
 }
 
 func (a *app) restore() *cobra.Command {
