@@ -24,6 +24,7 @@ import (
 // becomes of the data of an old store is for its golden file to say; see [Ladder].
 func Converge(t *testing.T, s Suite) {
 	t.Helper()
+	s.check(t)
 	latest := s.registry().Latest()
 	for _, m := range s.ladder() {
 		version := m.Version

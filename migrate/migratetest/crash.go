@@ -30,6 +30,7 @@ const crashes = 1000
 // all, and every commit; the flag -crash.all has every one.
 func Crash(t *testing.T, s Suite) {
 	t.Helper()
+	s.check(t)
 	for i, m := range s.ladder() {
 		t.Run(m.ID(), func(t *testing.T) {
 			t.Parallel()

@@ -28,6 +28,7 @@ import (
 // a file unchanged.txt says why. A folder that belongs to no migration fails as well.
 func Golden(t *testing.T, s Suite) {
 	t.Helper()
+	s.check(t)
 	if faults := s.climb(t.Context()); faults != nil {
 		for _, err := range faults.Errors {
 			t.Error(err)

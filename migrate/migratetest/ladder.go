@@ -23,6 +23,7 @@ import (
 // fails, and so does an old store whose version is not in its name.
 func Ladder(t *testing.T, s Suite) {
 	t.Helper()
+	s.check(t)
 	if update.on {
 		if err := s.makeStores(t.Context()); err != nil {
 			t.Fatal(err)

@@ -22,6 +22,7 @@ import (
 // tests that run at the same time count as well.
 func Memory(t *testing.T, s Suite, version uint32, n int, row func(i int) store.Entry, budget uint64) {
 	t.Helper()
+	s.check(t)
 	peak, err := s.memory(t.Context(), t.TempDir(), version, n, row)
 	if err != nil {
 		t.Fatal(err)

@@ -17,6 +17,7 @@ import (
 // as a test keeps the old migrations.
 func Replay(t *testing.T, s Suite, old *migrate.Registry) {
 	t.Helper()
+	s.check(t)
 	ladder := s.ladder()
 	if len(ladder) == 0 || ladder[0].Baseline == nil {
 		t.Fatal("the registry does not begin with a baseline")

@@ -159,21 +159,32 @@ func (s Suite) remakes(version uint32) bool {
 	return update.all || update.on && (update.version == version || s.unreleased(version))
 }
 
-// released returns the migrations as if all were released: what they leave must be
-// the same when they are. It reports their faults.
-func (s Suite) released() (*migrate.Registry, error) {
-	r := s.registry()
-	if err := r.Check(); err != nil {
-		return nil, err
+// check ends the test if the migrations, or -update, leave nothing to test: what is
+// wrong with the registry must not pass for the work of a migration.
+func (s Suite) check(t *testing.T) {
+	t.Helper()
+	if err := s.registry().Check(); err != nil {
+		t.Fatalf("no migration was tested, and no file written: mend the registry first: %v", err)
 	}
+	if update.version > 0 {
+		if _, err := s.below(update.version); err != nil {
+			t.Fatalf("-update=%d: %v", update.version, err)
+		}
+	}
+}
+
+// released returns the migrations as if all were released: what they leave must be
+// the same when they are.
+func (s Suite) released() *migrate.Registry {
+	r := s.registry()
 	ladder := r.Migrations()
 	if !slices.ContainsFunc(ladder, func(m migrate.Migration) bool { return m.Unreleased }) {
-		return r, nil
+		return r
 	}
 	for i := range ladder {
 		ladder[i].Unreleased = false
 	}
-	return migrate.NewRegistry(ladder...), nil
+	return migrate.NewRegistry(ladder...)
 }
 
 func (s Suite) golden(m migrate.Migration, file string) string {
@@ -191,8 +202,11 @@ func (s Suite) stores() string {
 	return s.Stores
 }
 
-// Run runs Golden, Ladder, Converge and Crash as subtests.
+// Run runs Golden, Ladder, Converge and Crash as subtests. Like each of them it
+// begins with [migrate.Registry.Check], and tests nothing of a registry with faults.
 func Run(t *testing.T, s Suite) {
+	t.Helper()
+	s.check(t)
 	t.Run("Golden", func(t *testing.T) { Golden(t, s) })
 	t.Run("Ladder", func(t *testing.T) { Ladder(t, s) })
 	t.Run("Converge", func(t *testing.T) { Converge(t, s) })
@@ -218,11 +232,7 @@ func (s Suite) options(r *migrate.Registry) migrate.Options {
 
 // upTo takes st to version.
 func (s Suite) upTo(ctx context.Context, st store.Store, version uint32) (migrate.Report, error) {
-	registry, err := s.released()
-	if err != nil {
-		return migrate.Report{}, err
-	}
-	r, err := migrate.New(st, s.options(registry))
+	r, err := migrate.New(st, s.options(s.released()))
 	if err != nil {
 		return migrate.Report{}, err
 	}
