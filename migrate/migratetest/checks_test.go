@@ -13,9 +13,18 @@ import (
 
 // entryPoints are what a program's test calls.
 var entryPoints = map[string]func(t *testing.T, s Suite){
-	"Run": Run, "Golden": Golden, "Ladder": Ladder, "Converge": Converge, "Crash": Crash,
-	"Memory": func(t *testing.T, s Suite) { Memory(t, s, 1, 1, func(int) store.Entry { return store.Entry{} }, 64<<20) },
+	"Run": Run, "Golden": Golden, "Ladder": Ladder, "Converge": Converge, "Crash": Crash, "files": files,
+	"Memory": func(t *testing.T, s Suite) {
+		Memory(t, s, 1, 1, func(int) store.Entry { return store.Entry{} }, 64<<20)
+	},
 	"Replay": func(t *testing.T, s Suite) { Replay(t, s, s.Registry) },
+}
+
+// files is the part of Run that has files.
+func files(t *testing.T, s Suite) {
+	t.Helper()
+	Golden(t, s)
+	Ladder(t, s)
 }
 
 // output is what a test of this package prints, run by itself in a process with
@@ -76,4 +85,103 @@ func TestUpdateOfNoVersion(t *testing.T) {
 	if strings.Count(out, "-update=9: there is no migration of v9: the latest is v2") != 1 {
 		t.Errorf("want it to say once that there is no v9:\n%s", out)
 	}
+}
+
+// release gives s the files of all its migrations, as -update makes them.
+func release(t *testing.T, s Suite) {
+	t.Helper()
+	updating(t, "true", func() error {
+		files(t, s)
+		return nil
+	})
+	files(t, s)
+}
+
+// TestLostFiles: what a version had when it got its golden file does not come back by
+// -update alone.
+func TestLostFiles(t *testing.T) {
+	picky := migrate.Migration{Version: 2, Name: "plus", Up: migrate.Rewrite([]byte("app/"), func(v []byte) ([]byte, error) {
+		if len(v) == 0 {
+			return nil, store.ErrInvalidKey
+		}
+		return plus(v)
+	})}
+	s := suite(t, nil, good[0], picky)
+	if entryPoint(t, s) {
+		return
+	}
+	for _, test := range []struct {
+		name    string
+		lost    []string
+		restore string // what a message names
+		names   string // the -update that makes it all the same, if there is one
+	}{
+		{"all stores", []string{"stores"}, "stores/v0001", ""},
+		{"the newest store", []string{"stores/v0002", "stores/v0002.after.txt"}, "stores/v0002", "2"},
+		{"an old store", []string{"stores/v0001", "stores/v0001.after.txt"}, "stores/v0001", ""},
+		{"what became of an old store", []string{"stores/v0001.after.txt"}, "stores/v0001.after.txt", "1"},
+		{"what became of the newest store", []string{"stores/v0002.after.txt"}, "stores/v0002.after.txt", "2"},
+		{"the newest error", []string{"golden/v0002_plus/bad_row.error"}, "golden/v0002_plus/bad_row.error", "2"},
+		{"an old golden file", []string{"golden/v0001_one/after.txt"}, "golden/v0001_one/after.txt", "1"},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			dir := t.TempDir()
+			s := s
+			s.Golden, s.Stores = filepath.Join(dir, "golden"), filepath.Join(dir, "stores")
+			writeFile(t, filepath.Join(s.Golden, "v0002_plus", "bad_row.txt"), `"app/x" hex:`+"\n")
+			release(t, s)
+			for _, path := range test.lost {
+				if err := os.RemoveAll(filepath.Join(dir, path)); err != nil {
+					t.Fatal(err)
+				}
+			}
+			env := []string{"ENTRY_POINT=files", "FILES=" + dir}
+			for _, args := range [][]string{{"-update"}, {}} {
+				out := output(t, "TestLostFiles", env, args...)
+				if !strings.Contains(out, filepath.FromSlash(test.restore)) || !strings.Contains(out, "restore it from version control") {
+					t.Errorf("with %v want %s to be restored:\n%s", args, test.restore, out)
+				}
+				for _, path := range test.lost {
+					if _, err := os.Stat(filepath.Join(dir, path)); err == nil && path != "stores" {
+						t.Errorf("with %v %s came back", args, path)
+					}
+				}
+			}
+			if test.names != "" {
+				updating(t, test.names, func() error {
+					files(t, s)
+					return nil
+				})
+				files(t, s)
+			}
+		})
+	}
+}
+
+// TestNextVersion: -update makes what a new version needs, and adds nothing to
+// those before it.
+func TestNextVersion(t *testing.T) {
+	s := suite(t, nil, good...)
+	release(t, s)
+	s.Registry = migrate.NewRegistry(append(good, migrate.Migration{Version: 3, Name: "more", Up: set("app/c", "3")})...)
+	release(t, s)
+	for _, path := range []string{s.storeDir(3) + ".after.txt", filepath.Join(s.storeDir(3), "MANIFEST")} {
+		readFile(t, path)
+	}
+}
+
+// TestDescription: one command takes a new description into all the histories that
+// show it.
+func TestDescription(t *testing.T) {
+	s := suite(t, nil, good...)
+	release(t, s)
+	described := good[0]
+	described.Description = "making the first row"
+	s.Registry = migrate.NewRegistry(described, good[1])
+	wantText(t, golden(t, s), "go test -update=1 accepts it")
+	updating(t, "1", func() error {
+		files(t, s)
+		return nil
+	})
+	files(t, s)
 }

@@ -46,13 +46,18 @@ func (s Suite) climb(ctx context.Context) (faults *multierror.Error) {
 	}
 	report(s.strangers())
 	recorded := s.recorded()
+	if update.on {
+		if err := s.makeStores(ctx); err != nil { // now: after.txt says that a version has one
+			return multierror.Append(faults, err)
+		}
+	}
 	report(withStore(ctx, func(st store.Store) error {
 		for _, m := range s.ladder() {
 			before, err := s.prepare(ctx, st, m)
 			if err != nil {
 				return err
 			}
-			report(s.badFixtures(ctx, before, m))
+			report(s.badFixtures(ctx, before, m, recorded))
 			if err := s.run(ctx, st, m); err != nil {
 				return err // the next would start from nowhere
 			}
@@ -61,7 +66,7 @@ func (s Suite) climb(ctx context.Context) (faults *multierror.Error) {
 				return err
 			}
 			report(s.changes(m, before, after))
-			report(s.compareAfter(m, s.text(after), recorded))
+			report(s.compare(s.golden(m, "after.txt"), s.text(after), m.Version, recorded))
 		}
 		return nil
 	}))
@@ -125,16 +130,6 @@ func (s Suite) recorded() uint32 {
 	return 0
 }
 
-// compareAfter compares got with m's after.txt. recorded is the last version that
-// had one before.
-func (s Suite) compareAfter(m migrate.Migration, got string, recorded uint32) error {
-	path := s.golden(m, "after.txt")
-	if _, err := os.Stat(path); errors.Is(err, fs.ErrNotExist) && m.Version < recorded && !s.remakes(m.Version) {
-		return fmt.Errorf("%s is gone: restore it from version control; if it never was there, go test -update=%d writes it", path, m.Version)
-	}
-	return s.compare(path, got, m.Version)
-}
-
 // fixture adds the entries of m's fixture to st, if there is one.
 func (s Suite) fixture(ctx context.Context, st store.Store, m migrate.Migration) error {
 	entries, err := read(s.golden(m, "fixture.txt"))
@@ -161,21 +156,21 @@ func read(path string) ([]store.Entry, error) {
 }
 
 // badFixtures tries each of m's bad fixtures on a store that holds before.
-func (s Suite) badFixtures(ctx context.Context, before []store.Entry, m migrate.Migration) error {
+func (s Suite) badFixtures(ctx context.Context, before []store.Entry, m migrate.Migration, recorded uint32) error {
 	paths, err := filepath.Glob(s.golden(m, "bad_*.txt"))
 	if err != nil {
 		return err
 	}
 	var faults *multierror.Error
 	for _, path := range paths {
-		if err := s.badFixture(ctx, before, m, path); err != nil {
+		if err := s.badFixture(ctx, before, m, path, recorded); err != nil {
 			faults = multierror.Append(faults, err)
 		}
 	}
 	return faults.ErrorOrNil()
 }
 
-func (s Suite) badFixture(ctx context.Context, before []store.Entry, m migrate.Migration, path string) error {
+func (s Suite) badFixture(ctx context.Context, before []store.Entry, m migrate.Migration, path string, recorded uint32) error {
 	bad, err := read(path)
 	if err != nil {
 		return err
@@ -191,7 +186,7 @@ func (s Suite) badFixture(ctx context.Context, before []store.Entry, m migrate.M
 		if report.To != report.From {
 			return fmt.Errorf("%s: %s failed and left the store at v%d", path, m.ID(), report.To)
 		}
-		return s.compare(strings.TrimSuffix(path, ".txt")+".error", cause(err).Error()+"\n", m.Version)
+		return s.compare(strings.TrimSuffix(path, ".txt")+".error", cause(err).Error()+"\n", m.Version, recorded)
 	})
 }
 
@@ -211,11 +206,13 @@ func cause(err error) error {
 }
 
 // compare holds got, which is of version, against the golden file at path, or makes
-// it that if -update says so.
-func (s Suite) compare(path, got string, version uint32) error {
+// it that if -update says so. The files of versions up to recorded were there.
+func (s Suite) compare(path, got string, version, recorded uint32) error {
 	want, err := os.ReadFile(path)
 	missing := errors.Is(err, fs.ErrNotExist)
 	switch {
+	case missing && version <= recorded && !s.names(version):
+		return gone(path, version)
 	case missing && update.on, err == nil && s.remakes(version):
 		return write(path, got)
 	case missing:
@@ -230,6 +227,11 @@ func (s Suite) compare(path, got string, version uint32) error {
 		return fmt.Errorf("%s (-want +got):\n%s\n%s", path, lineDifference(string(want), got), accept)
 	}
 	return nil
+}
+
+// gone is the error of a file of version that was there.
+func gone(path string, version uint32) error {
+	return fmt.Errorf("%s is gone: restore it from version control; if it never was there, go test -update=%d writes it", path, version)
 }
 
 func write(path, text string) error {

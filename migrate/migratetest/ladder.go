@@ -157,19 +157,21 @@ func (s Suite) upgrade(ctx context.Context, before []store.Entry, version uint32
 func (s Suite) upgraded(ctx context.Context, before []store.Entry, start uint32) error {
 	path := s.storeDir(start) + ".after.txt"
 	latest := s.registry().Latest()
+	if _, err := os.Stat(path); errors.Is(err, fs.ErrNotExist) && !s.names(start) {
+		return gone(path, start) // it was made with the store
+	}
 	written, err := writtenAt(path, latest)
 	if err != nil {
 		return err
 	}
 	for _, version := range []uint32{written, latest} {
-		after, err := s.upgrade(ctx, before, version)
+		text, err := s.textAt(ctx, before, start, version)
 		if err != nil {
 			return err
 		}
-		text := fmt.Sprintf(afterHeader, start, version) + s.text(after)
 		switch {
 		case version == written:
-			err = s.compare(path, text, version)
+			err = s.compare(path, text, version, 0)
 		case update.on:
 			err = write(path, text)
 		default:
@@ -180,6 +182,12 @@ func (s Suite) upgraded(ctx context.Context, before []store.Entry, start uint32)
 		}
 	}
 	return nil
+}
+
+// textAt is the golden file, at version, of the old store of start, which held before.
+func (s Suite) textAt(ctx context.Context, before []store.Entry, start, version uint32) (string, error) {
+	after, err := s.upgrade(ctx, before, version)
+	return fmt.Sprintf(afterHeader, start, version) + s.text(after), err
 }
 
 // afterHeader begins the golden file of an old store.
@@ -210,8 +218,12 @@ func (s Suite) storeDir(version uint32) string {
 // opening changes files. The error matches fs.ErrNotExist if there is no such store.
 func (s Suite) oldStore(t *testing.T, version uint32) (all []store.Entry, err error) {
 	if _, err := os.Stat(s.storeDir(version)); errors.Is(err, fs.ErrNotExist) {
-		if version <= s.newestStore() {
-			return nil, fmt.Errorf("%w: restore it from version control; what today's code would make proves nothing", err)
+		if version <= max(s.newestStore(), s.recorded()) {
+			never := ""
+			if version == s.registry().Latest() {
+				never = fmt.Sprintf("; if v%d was never released, go test -update=%d makes it", version, version)
+			}
+			return nil, fmt.Errorf("%w: restore it from version control; what today's code would make proves nothing%s", err, never)
 		}
 		return nil, fmt.Errorf("%w: go test -update makes it; commit it", err)
 	}
@@ -257,12 +269,12 @@ func withStoreIn(ctx context.Context, dir string, o badgerstore.Options, do func
 	return do(st)
 }
 
-// makeStores makes the old stores of new versions: later than all that have one. It
-// makes those of unreleased versions anew, and that of the newest version if -update
-// names it.
+// makeStores makes the old stores of new versions, each with its golden file: later
+// than all that have one, or an after.txt. It makes those of unreleased versions anew,
+// and that of the newest version if -update names it.
 func (s Suite) makeStores(ctx context.Context) error {
 	ladder := s.ladder()
-	newest := s.newestStore()
+	newest := max(s.newestStore(), s.recorded())
 	for i, m := range ladder {
 		last := i == len(ladder)-1
 		remake := last && update.version == m.Version || s.unreleased(m.Version)
@@ -280,7 +292,14 @@ func (s Suite) makeStores(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
+		text, err := s.textAt(ctx, left, m.Version, s.registry().Latest())
+		if err != nil {
+			return err
+		}
 		if err := makeStore(ctx, s.storeDir(m.Version), left); err != nil {
+			return err
+		}
+		if err := write(s.storeDir(m.Version)+".after.txt", text); err != nil {
 			return err
 		}
 	}

@@ -231,8 +231,8 @@ func TestOldStoreGolden(t *testing.T) {
 	}
 	upgraded := func() error { return s.upgraded(t.Context(), before, 1) }
 	path := s.storeDir(1) + ".after.txt"
-	wantText(t, upgraded(), "v0001.after.txt", "go test -update writes it")
-	updating(t, "true", upgraded)
+	wantText(t, upgraded(), "v0001.after.txt", "go test -update=1 writes it")
+	updating(t, "true", func() error { return s.makeStores(t.Context()) })
 	wantText(t, upgraded())
 
 	s.Registry = migrate.NewRegistry(good...)

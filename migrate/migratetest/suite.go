@@ -33,13 +33,14 @@
 // # Update
 //
 // The flag -update writes what is new: the files and the old store of versions that
-// have none yet, later than all that have. It changes no file that is there, and
+// are later than all that have an after.txt. It changes no file that is there, and
 // makes up for none that was lost: those are history, and are restored from version
 // control. Only a v0003.after.txt goes on to a newer version, from where it still
 // holds. Of a migration that is marked Unreleased, -update makes the files and the
-// old store anew. -update=3 does the same for version 3 if it is the newest, and
-// makes the files of an earlier one anew, but never its store. -update=all makes all
-// files anew. The differences are there to be reviewed.
+// old store anew. -update=3 does the same for version 3 if it is the newest; of an
+// earlier one it makes the files anew, with those after it, which show its history,
+// but no store. -update=all makes all files anew. The differences are there to be
+// reviewed.
 //
 // The package defines the flag, so a package that uses it must not define another of
 // the name.
@@ -154,9 +155,15 @@ func (s Suite) unreleased(version uint32) bool {
 	return slices.ContainsFunc(s.ladder(), func(m migrate.Migration) bool { return m.Version == version && m.Unreleased })
 }
 
-// remakes reports whether -update makes files of version anew that are there.
-func (s Suite) remakes(version uint32) bool {
+// names reports whether -update is told to write files of version, lost ones too.
+func (s Suite) names(version uint32) bool {
 	return update.all || update.on && (update.version == version || s.unreleased(version))
+}
+
+// remakes reports whether -update makes files of version anew that are there: those
+// after a version that it names show that one as well, if only in the history.
+func (s Suite) remakes(version uint32) bool {
+	return s.names(version) || update.version > 0 && version > update.version
 }
 
 // check ends the test if the migrations, or -update, leave nothing to test: what is
