@@ -529,7 +529,26 @@ func TestCrashFindsState(t *testing.T) {
 		return nil
 	}}
 	s = suite(t, nil, counts)
-	wantText(t, s.crash(t.Context(), counts, nil), "v0001_counts.go", "at operation", "a second run leaves another store", `+ "app/a"`, "depend on its transaction alone")
+	wantText(t, s.crash(t.Context(), counts, nil), "v0001_counts.go", "at operation", "a second run leaves another store", `+ "app/a"`, "depend on its transaction alone", "Undisturbed runs differ too")
+
+	// It remembers a run that failed, and undisturbed ones agree.
+	began := false
+	remembers := migrate.Migration{Version: 1, Name: "remembers", Up: func(ctx context.Context, tx *migrate.Tx) error {
+		if !began {
+			began = true
+			if err := set("app/a", "1")(ctx, tx); err != nil {
+				return err
+			}
+		}
+		began = false
+		return set("app/b", "1")(ctx, tx)
+	}}
+	s = suite(t, nil, remembers)
+	err := s.crash(t.Context(), remembers, nil)
+	wantText(t, err, `which is set "app/a"`, "a second run", "depend on its transaction alone")
+	if err != nil && strings.Contains(err.Error(), "the order of a map") {
+		t.Errorf("undisturbed runs agree, and yet chance is named: %v", err)
+	}
 }
 
 func TestSample(t *testing.T) {
@@ -560,7 +579,11 @@ func TestCrashFindsGuesses(t *testing.T) {
 		return set("app/a", "with z")(ctx, tx)
 	}}
 	s := suite(t, nil, goesOn)
-	wantText(t, s.crash(t.Context(), goesOn, nil), "v0001_goes_on.go", "Error at operation", `+ "app/a"`)
+	err := s.crash(t.Context(), goesOn, nil)
+	wantText(t, err, "v0001_goes_on.go", "Error at operation", `get "app/z" failed`, "the migration dropped", "returned no error", `+ "app/a"`)
+	if err != nil && strings.Contains(err.Error(), "tx.Now") {
+		t.Errorf("a dropped error has other causes as well: %v", err)
+	}
 }
 
 // TestCrashFindsDroppedErrors: what a migration makes of an error of the store must

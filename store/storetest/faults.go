@@ -3,6 +3,7 @@ package storetest
 import (
 	"context"
 	"errors"
+	"fmt"
 	"iter"
 	"slices"
 	"sync"
@@ -58,6 +59,7 @@ type Faulty struct {
 	mu      sync.Mutex
 	seen    int
 	commits []int
+	failed  string
 }
 
 // Fail returns st with fault at its operation number at; 0 fails none. Close
@@ -84,21 +86,37 @@ func (f *Faulty) Commits() []int {
 	return slices.Clone(f.commits)
 }
 
+// Failed names the operation that was chosen, and its key if it has one, such as
+// `set "app/1"`; "" if it has not begun.
+func (f *Faulty) Failed() string {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.failed
+}
+
 // operation counts one and returns its error, if it is to have one.
-func (f *Faulty) operation() error {
-	_, err := f.count(false)
+func (f *Faulty) operation(name string, key []byte) error {
+	_, err := f.count(name, key)
 	return err
 }
 
+const commit = "commit"
+
 // count counts one operation. chosen says that it is the one that fails first.
-func (f *Faulty) count(commit bool) (chosen bool, err error) {
+func (f *Faulty) count(name string, key []byte) (chosen bool, err error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.seen++
-	if commit {
+	if name == commit {
 		f.commits = append(f.commits, f.seen)
 	}
 	chosen = f.seen == f.at
+	if chosen {
+		f.failed = name
+		if key != nil {
+			f.failed += fmt.Sprintf(" %q", key)
+		}
+	}
 	if chosen || f.at > 0 && f.seen > f.at && f.fault != Error {
 		err = ErrFault
 	}
@@ -107,7 +125,7 @@ func (f *Faulty) count(commit bool) (chosen bool, err error) {
 
 // View implements [store.Store].
 func (f *Faulty) View(ctx context.Context, fn func(store.Reader) error) error {
-	if err := f.operation(); err != nil {
+	if err := f.operation("view", nil); err != nil {
 		return err
 	}
 	return f.Store.View(ctx, func(r store.Reader) error { return fn(&faultyReader{r, f}) })
@@ -115,7 +133,7 @@ func (f *Faulty) View(ctx context.Context, fn func(store.Reader) error) error {
 
 // Update implements [store.Store].
 func (f *Faulty) Update(ctx context.Context, fn func(store.Txn) error) error {
-	if err := f.operation(); err != nil {
+	if err := f.operation("update", nil); err != nil {
 		return err
 	}
 	var after error // of a commit that is done all the same
@@ -127,7 +145,7 @@ func (f *Faulty) Update(ctx context.Context, fn func(store.Txn) error) error {
 		if t.poison != nil {
 			return t.poison
 		}
-		chosen, err := f.count(true)
+		chosen, err := f.count(commit, nil)
 		if chosen && f.fault == StopAfterCommit {
 			after = err
 			return nil
@@ -142,7 +160,7 @@ func (f *Faulty) Update(ctx context.Context, fn func(store.Txn) error) error {
 
 // Sync implements [store.Store].
 func (f *Faulty) Sync(ctx context.Context) error {
-	if err := f.operation(); err != nil {
+	if err := f.operation("sync", nil); err != nil {
 		return err
 	}
 	return f.Store.Sync(ctx)
@@ -154,7 +172,7 @@ type faultyReader struct {
 }
 
 func (r *faultyReader) Get(key []byte) (store.Entry, error) {
-	if err := r.faults.operation(); err != nil {
+	if err := r.faults.operation("get", key); err != nil {
 		return store.Entry{}, err
 	}
 	return r.Reader.Get(key)
@@ -162,13 +180,13 @@ func (r *faultyReader) Get(key []byte) (store.Entry, error) {
 
 func (r *faultyReader) Scan(s store.Scan) iter.Seq2[store.Entry, error] {
 	return func(yield func(store.Entry, error) bool) {
-		if err := r.faults.operation(); err != nil {
+		if err := r.faults.operation("scan", s.Prefix); err != nil {
 			yield(store.Entry{}, err)
 			return
 		}
 		for e, err := range r.Reader.Scan(s) {
 			if err == nil {
-				err = r.faults.operation()
+				err = r.faults.operation("scan to", e.Key)
 			}
 			if err != nil {
 				yield(store.Entry{}, err)
@@ -187,9 +205,9 @@ type faultyTxn struct {
 	poison error // the first injected error of a write: nothing may commit after it
 }
 
-func (t *faultyTxn) write(do func() error) error {
+func (t *faultyTxn) write(name string, key []byte, do func() error) error {
 	if t.poison == nil {
-		t.poison = t.faults.operation()
+		t.poison = t.faults.operation(name, key)
 	}
 	if t.poison != nil {
 		return t.poison
@@ -198,9 +216,9 @@ func (t *faultyTxn) write(do func() error) error {
 }
 
 func (t *faultyTxn) Set(e store.Entry) error {
-	return t.write(func() error { return t.txn.Set(e) })
+	return t.write("set", e.Key, func() error { return t.txn.Set(e) })
 }
 
 func (t *faultyTxn) Delete(key []byte) error {
-	return t.write(func() error { return t.txn.Delete(key) })
+	return t.write("delete", key, func() error { return t.txn.Delete(key) })
 }

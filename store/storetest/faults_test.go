@@ -46,6 +46,14 @@ func TestCommits(t *testing.T) {
 	if diff := cmp.Diff([]int{3, 6}, undisturbed.Commits()); diff != "" || undisturbed.Operations() != 6 {
 		t.Fatalf("%d operations, want 6; commits (-want +got):\n%s", undisturbed.Operations(), diff)
 	}
+	var failed []string
+	for at := 1; at <= undisturbed.Operations(); at++ {
+		f, _ := twice(t, at, storetest.Error)
+		failed = append(failed, f.Failed())
+	}
+	if diff := cmp.Diff([]string{"update", `set "k"`, "commit", "update", `delete "other"`, "commit"}, failed); diff != "" || undisturbed.Failed() != "" {
+		t.Errorf("with no fault %q failed; operations that failed (-want +got):\n%s", undisturbed.Failed(), diff)
+	}
 	for at := 1; at <= undisturbed.Operations(); at++ {
 		_, stopped := twice(t, at, storetest.Stop)
 		_, after := twice(t, at, storetest.StopAfterCommit)
