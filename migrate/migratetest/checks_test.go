@@ -1,6 +1,8 @@
 package migratetest
 
 import (
+	"context"
+	"errors"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -184,4 +186,55 @@ func TestDescription(t *testing.T) {
 		return nil
 	})
 	files(t, s)
+}
+
+// TestDamagedStore: the message names the store in the folder of the program, and
+// what to do.
+func TestDamagedStore(t *testing.T) {
+	for name, damage := range map[string]func(dir string) error{
+		"no tables": func(dir string) error {
+			tables, err := filepath.Glob(filepath.Join(dir, "*.sst"))
+			if len(tables) == 0 {
+				return errors.Join(err, errors.New("it has none"))
+			}
+			for _, table := range tables {
+				err = errors.Join(err, os.Remove(table))
+			}
+			return err
+		},
+		"a pointer of Git LFS": func(dir string) error {
+			return os.WriteFile(filepath.Join(dir, "MANIFEST"), []byte("version https://git-lfs.github.com/spec/v1\n"), 0o644)
+		},
+		"empty": func(dir string) error {
+			return errors.Join(os.RemoveAll(dir), os.Mkdir(dir, 0o755))
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			s := suite(t, nil, good...)
+			updating(t, "true", func() error { return s.makeStores(t.Context()) })
+			if err := damage(s.storeDir(1)); err != nil {
+				t.Fatal(err)
+			}
+			_, err := s.oldStore(t, 1)
+			wantText(t, err, s.storeDir(1)+" ", "restore it from version control", ".gitignore", "Git LFS")
+			if err != nil && strings.Count(err.Error(), os.TempDir()) != strings.Count(err.Error(), s.storeDir(1)) {
+				t.Errorf("it names a copy: %v", err)
+			}
+		})
+	}
+}
+
+// TestPanic: a panic is shown where the author looks.
+func TestPanic(t *testing.T) {
+	panics := migrate.Migration{Version: 1, Name: "panics", Up: migrate.Phases(func(context.Context, *migrate.Tx) error {
+		panic("a row of nobody")
+	})}
+	err := golden(t, suite(t, nil, panics))
+	wantText(t, err, "v0001_panics.go: at checks_test.go:", "panic: a row of nobody")
+}
+
+// TestOverBudget: the message names the file, and what to do.
+func TestOverBudget(t *testing.T) {
+	err := suite(t, nil, good...).overBudget(2, 15_000, 100<<20, 64<<20)
+	wantText(t, err, "v0002_plus.go over 15000 rows: the live heap grew by 100 MiB, the budget is 64 MiB", "migrate.Rewrite")
 }

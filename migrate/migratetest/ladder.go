@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 	"testing"
 
 	"github.com/kvmigrate/kvmigrate/migrate"
@@ -227,22 +228,36 @@ func (s Suite) oldStore(t *testing.T, version uint32) (all []store.Entry, err er
 		}
 		return nil, fmt.Errorf("%w: go test -update makes it; commit it", err)
 	}
+	var misnamed error
 	dir := t.TempDir()
 	if err := os.CopyFS(dir, os.DirFS(s.storeDir(version))); err != nil {
 		return nil, err
 	}
 	err = withStoreIn(t.Context(), dir, small, func(st store.Store) error {
 		report, err := s.upTo(t.Context(), st, version)
-		if err != nil {
+		stored := report.From
+		if newer, ok := errors.AsType[*migrate.DowngradeError](err); ok {
+			stored = newer.Stored
+		} else if err != nil {
 			return err
 		}
-		if len(report.Applied) > 0 {
-			return fmt.Errorf("%s is at v%d: name it v%04d", s.storeDir(version), report.From, report.From)
+		switch stored {
+		case 0:
+			return errors.New("it holds no version of the schema")
+		case version:
+			all, err = entries(t.Context(), st)
+			return err
+		default:
+			misnamed = fmt.Errorf("%s holds a store of v%d: the folder's name does not match its version", s.storeDir(version), stored)
+			return nil
 		}
-		all, err = entries(t.Context(), st)
-		return err
 	})
-	return all, err
+	if err != nil {
+		// By its text: the copy that it names is gone, and what is damaged is not missing.
+		return nil, fmt.Errorf("%s is damaged: restore it from version control; see there that .gitignore does not leave out its files, such as *.sst, and that none is a pointer of Git LFS: %s",
+			s.storeDir(version), strings.ReplaceAll(err.Error(), dir, s.storeDir(version)))
+	}
+	return all, misnamed
 }
 
 // newestStore returns the last version that has an old store, or the golden file of

@@ -4,8 +4,12 @@ import (
 	"context"
 	"fmt"
 	"runtime"
+	"slices"
 	"testing"
 
+	"github.com/dustin/go-humanize"
+
+	"github.com/kvmigrate/kvmigrate/migrate"
 	"github.com/kvmigrate/kvmigrate/store"
 	"github.com/kvmigrate/kvmigrate/store/badgerstore"
 )
@@ -28,9 +32,16 @@ func Memory(t *testing.T, s Suite, version uint32, n int, row func(i int) store.
 		t.Fatal(err)
 	}
 	if peak > budget {
-		t.Errorf("v%d over %d rows: the live heap grew by %d bytes, the budget is %d", version, n, peak, budget)
+		t.Fatal(s.overBudget(version, n, peak, budget))
 	}
-	t.Logf("v%d over %d rows: the live heap grew by %d KiB", version, n, peak>>10)
+	t.Logf("v%d over %d rows: the live heap grew by %s", version, n, humanize.IBytes(peak))
+}
+
+func (s Suite) overBudget(version uint32, n int, peak, budget uint64) error {
+	ladder := s.ladder()
+	m := ladder[slices.IndexFunc(ladder, func(m migrate.Migration) bool { return m.Version == version })]
+	return fmt.Errorf("%s.go over %d rows: the live heap grew by %s, the budget is %s. "+
+		"Let it keep none of the rows that it has read: migrate.Rewrite, Each, Index, IndexMany and DropPrefix make batches of any number of rows", m.ID(), n, humanize.IBytes(peak), humanize.IBytes(budget))
 }
 
 // below returns the version that a store is at when the migration of version runs.

@@ -209,7 +209,7 @@ func TestOldStores(t *testing.T) {
 		t.Fatal(err)
 	}
 	_, err = s.oldStore(t, 1)
-	wantText(t, err, "v2") // a store that is newer than its name
+	wantText(t, err, s.storeDir(1)+" holds a store of v2: the folder's name does not match its version")
 
 	// The newest is gone, and only its golden file tells of it.
 	writeFile(t, s.storeDir(2)+".after.txt", "")

@@ -49,9 +49,11 @@ package migratetest
 import (
 	"bytes"
 	"context"
+	"errors"
 	"flag"
 	"fmt"
 	"log/slog"
+	"os"
 	"path/filepath"
 	"slices"
 	"strconv"
@@ -243,7 +245,30 @@ func (s Suite) upTo(ctx context.Context, st store.Store, version uint32) (migrat
 	if err != nil {
 		return migrate.Report{}, err
 	}
-	return r.UpTo(ctx, version)
+	report, err := r.UpTo(ctx, version)
+	if p, ok := errors.AsType[*migrate.PanicError](err); ok {
+		if at := inAuthorsFile(p.Stack); at != "" {
+			err = fmt.Errorf("at %s: %w", at, err)
+		}
+	}
+	return report, err
+}
+
+// inAuthorsFile returns the file and line of the first call in a stack that is in the
+// folder of the test, which is that of the migrations; "" if there is none.
+func inAuthorsFile(stack []byte) string {
+	dir, err := os.Getwd()
+	if err != nil {
+		return ""
+	}
+	for line := range strings.Lines(string(stack)) {
+		call, ok := strings.CutPrefix(line, "\t"+filepath.ToSlash(dir)+"/")
+		if ok {
+			call, _, _ = strings.Cut(strings.TrimSpace(call), " ") // an offset
+			return call
+		}
+	}
+	return ""
 }
 
 // withStore calls do with an empty store that needs no disk.
