@@ -48,6 +48,7 @@ func TestGettingStarted(t *testing.T) {
 	if diff := cmp.Diff("v2 -> v2\n", run(t, dir, nil, "go", "run", ".")); diff != "" {
 		t.Errorf("second run (-want +got):\n%s", diff)
 	}
+	run(t, dir, nil, "go", "generate", "./migrations")
 	run(t, dir, nil, "go", "test", "./migrations", "-update")
 	run(t, dir, nil, "go", "test", "./migrations")
 	for _, path := range []string{"golden/v0002_add_titles/after.txt", "stores/v0002/MANIFEST"} {
@@ -63,6 +64,11 @@ func TestGettingStarted(t *testing.T) {
 	}
 	if err := frozen.Check(filepath.Dir(file)); !errors.Is(err, frozen.ErrEdited) {
 		t.Errorf("Check after an edit = %v, want ErrEdited", err)
+	}
+	frozenTest := exec.CommandContext(t.Context(), "go", "test", "./migrations", "-run", "TestFrozen")
+	frozenTest.Dir = dir
+	if out, err := frozenTest.CombinedOutput(); err == nil || !bytes.Contains(out, []byte("edited")) {
+		t.Errorf("the page's test after an edit: %v\n%s", err, out)
 	}
 	const accept = "go run github.com/kvmigrate/kvmigrate/migrate/cmd/newmigration -dir migrations -accept 3"
 	if !bytes.Contains(page, []byte("\n"+accept+"\n")) {
@@ -109,6 +115,12 @@ func TestWritingMigrations(t *testing.T) {
 		out, err := cmd.CombinedOutput()
 		if fails != (err != nil) {
 			t.Fatalf("%s\nfails = %v, want %v:\n%s", text, err != nil, fails, out)
+		}
+		if strings.HasPrefix(text, "NAME=count_words") {
+			fixture, err := os.ReadFile(filepath.Join(dir, "migrations/testdata/golden/v0001_count_words/fixture.txt"))
+			if err != nil || !strings.Contains(string(fixture), `# "notes/1" {`) {
+				t.Errorf("the fixture = %s, %v; want an example of the schema", fixture, err)
+			}
 		}
 		if fails && !strings.Contains(string(out), "write this migration, and the entries of its fixture.txt") {
 			t.Errorf("%s\nsays\n%s", text, out)

@@ -61,7 +61,7 @@ type Options struct {
 	// would be part of the program on Windows alone, v0002_add_test.go nowhere.
 	Name string
 
-	// Schema is the name of the schema, which the test needs. "" is
+	// Schema is the name of the schema, for the test and for the example in the fixture. "" is
 	// migrate.DefaultSchema.
 	Schema string
 }
@@ -199,7 +199,7 @@ func write(o Options, made *created) (Created, error) {
 	if err := made.dir(folder); err != nil {
 		return Created{}, inTheWay(folder, err)
 	}
-	if err := made.file(c.Fixture, stub.fixture()); err != nil {
+	if err := made.file(c.Fixture, stub.fixture(o.Schema)); err != nil {
 		return Created{}, inTheWay(c.Fixture, err)
 	}
 	if c.Test, err = writeTest(o, stub, made); err != nil {

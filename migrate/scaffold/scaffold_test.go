@@ -117,7 +117,7 @@ func checkFixture(t *testing.T, text string) {
 	if diff := cmp.Diff([]store.Entry(nil), entries); diff != "" {
 		t.Errorf("entries of the stub (-want +got):\n%s", diff)
 	}
-	const example = `"app/1" {"id": 1}`
+	const example = `"system/1" {"id": 1}`
 	if !strings.Contains(text, "# "+example+"\n") {
 		t.Errorf("no example in\n%s", text)
 	}

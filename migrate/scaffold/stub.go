@@ -6,6 +6,8 @@ import (
 	"go/format"
 	"strings"
 	"text/template"
+
+	"github.com/kvmigrate/kvmigrate/migrate"
 )
 
 // A stub is what the files of a new migration say.
@@ -111,10 +113,13 @@ func (s stub) source() ([]byte, error) {
 }
 
 // fixture returns the fixture's file, which has no entries yet.
-func (s stub) fixture() []byte {
+func (s stub) fixture(schema string) []byte {
+	if schema == "" {
+		schema = migrate.DefaultSchema
+	}
 	return fmt.Appendf(nil, `# Entries that the store holds before %s runs, added to what the
 # migrations before it left: one a line, a quoted key and a value, e.g.
-# "app/1" {"id": 1}
+# "%s/1" {"id": 1}
 # Lines that start with # mean nothing.
-`, s.ID())
+`, s.ID(), schema)
 }
