@@ -96,7 +96,8 @@ func TestWritingMigrations(t *testing.T) {
 	dir := t.TempDir()
 	useThisModule(t, dir)
 	files, commands := 0, 0
-	for _, b := range pageBlocks.FindAllStringSubmatch(string(page), -1) {
+	steps, branches, _ := strings.Cut(string(page), "\n## Two branches took one number\n")
+	for _, b := range pageBlocks.FindAllStringSubmatch(steps, -1) {
 		path, kind, text, fails := b[1], b[2], b[3], b[4] != ""
 		if kind != "sh" {
 			files++
@@ -129,6 +130,7 @@ func TestWritingMigrations(t *testing.T) {
 	if files != 4 || commands != 5 {
 		t.Errorf("%d files and %d blocks of commands, want 4 and 5", files, commands)
 	}
+	t.Run("two branches", func(t *testing.T) { twoBranches(t, dir, branches) })
 	golden := filepath.Join(dir, "migrations", "testdata", "golden", "v0001_count_words")
 	for name, want := range map[string]string{
 		"after.txt":     `"notes/1" {"text": "Hello, wide world", "words": 3}`,
@@ -138,6 +140,40 @@ func TestWritingMigrations(t *testing.T) {
 			t.Errorf("%s = %s, %v; want %s in it", name, text, err, want)
 		}
 	}
+}
+
+// twoBranches lets two branches of the module in dir take one number, and does what
+// the page says then.
+func twoBranches(t *testing.T, dir, page string) {
+	t.Helper()
+	env := []string{"HOME=" + t.TempDir(), "GIT_CONFIG_NOSYSTEM=1", "GOCACHE=" + strings.TrimSpace(run(t, dir, nil, "go", "env", "GOCACHE")),
+		"GOPATH=" + strings.TrimSpace(run(t, dir, nil, "go", "env", "GOPATH")),
+		"GIT_AUTHOR_NAME=a", "GIT_AUTHOR_EMAIL=a@example.com", "GIT_COMMITTER_NAME=a", "GIT_COMMITTER_EMAIL=a@example.com"}
+	sh := func(script string) { t.Helper(); run(t, dir, env, "sh", "-ec", script) }
+	sh("git init -q -b main && git add -A && git commit -qm words && git branch links")
+	for _, name := range []string{"add_tags", "add_links"} {
+		if name == "add_links" {
+			sh("git checkout -q links")
+		}
+		sh("NAME=" + name + " go generate ./migrations")
+		file := filepath.Join(dir, "migrations", "v0002_"+name+".go")
+		stub, err := os.ReadFile(file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		before, _, _ := strings.Cut(string(stub), "\treturn errors.New(")
+		body := strings.Replace(before, `"errors"`, `"github.com/kvmigrate/kvmigrate/store"`, 1) +
+			"\treturn tx.Set(store.Entry{Key: []byte(\"notes/" + name + "\")})\n}\n"
+		if err := os.WriteFile(file, []byte(body), 0o644); err != nil {
+			t.Fatal(err)
+		}
+		sh("go run github.com/kvmigrate/kvmigrate/migrate/cmd/newmigration -dir migrations -accept 2 && go test ./migrations -update && git add -A && git commit -qm " + name)
+	}
+	sh("! git merge main")
+	for _, b := range pageBlocks.FindAllStringSubmatch(page, -1) {
+		sh(b[3])
+	}
+	sh("git commit -qm merged && go test -count=1 ./migrations && git diff --exit-code main -- migrations/testdata/stores/v0001 migrations/testdata/stores/v0002 migrations/v0002_add_tags.go")
 }
 
 // useThisModule stands in for go get: the module in dir uses this working tree,
