@@ -39,6 +39,12 @@ type DryRun struct {
 	// DiskBytes estimates by how much the store would grow on the disk, at the
 	// most, until its engine has tidied up: see docs/decisions/dryrun.md.
 	DiskBytes uint64
+
+	// RoomBytes is what must stay free on the disk beside DiskBytes, because the
+	// store needs it to put its files in order: a run stops when no more is left.
+	// It is 0 if the store, which must be a [store.Spacer], cannot say it, and if
+	// there is nothing to write.
+	RoomBytes uint64
 }
 
 // A Diff is what a version changes, in the order of the partitions' names. Keys
@@ -116,7 +122,9 @@ func (r *Runner) DryRun(ctx context.Context, target uint32, o DryRunOptions) (re
 	if err == nil && result.Adopted && len(result.Diffs) == 0 {
 		err = trial.afterEach(ctx, r.registry.ladder().at(result.To).Migration)
 	}
-	result.DiskBytes = diskBytes(over.Written(), over.Limits())
+	if w := over.Written(); w.Transactions > 0 {
+		result.DiskBytes, result.RoomBytes = diskBytes(w, over.Limits()), r.roomBytes(ctx)
+	}
 	if e, ok := errors.AsType[*MigrationError](err); ok {
 		e.DryRun = true
 		if errors.Is(err, store.ErrNoSpace) {
@@ -126,15 +134,25 @@ func (r *Runner) DryRun(ctx context.Context, target uint32, o DryRunOptions) (re
 	return result, err
 }
 
+// roomBytes returns what the store needs to put its files in order, 0 if it cannot say.
+func (r *Runner) roomBytes(ctx context.Context) uint64 {
+	spacer, ok := store.As[store.Spacer](r.store)
+	if !ok {
+		return 0
+	}
+	_, needed, err := spacer.Free(ctx)
+	if err != nil {
+		return 0
+	}
+	return needed
+}
+
 // diskBytes estimates what writing takes: every byte twice, once in the engine's
 // log and once where it sorts it or while it merges it with what is there, and a
 // value that is kept apart once. What is fixed is for the files of an engine that
 // begins to write.
 func diskBytes(w overlay.Written, l store.Limits) uint64 {
 	const fixed = 4 << 20
-	if w.Transactions == 0 {
-		return 0
-	}
 	return fixed + 2*(w.Bytes+(w.Sets+w.Deletes)*uint64(l.EntryOverhead)) + w.ApartBytes
 }
 

@@ -475,7 +475,7 @@ func TestDryRunTakesNoBackup(t *testing.T) {
 // full is a store on a disk that has no room left.
 type full struct{ store.Store }
 
-func (full) Free(context.Context) (uint64, error) { return 0, nil }
+func (full) Free(context.Context) (free, needed uint64, err error) { return 1, 1, nil }
 
 // TestDryRunWithoutRoom: it stops before the scratch store fills the disk.
 func TestDryRunWithoutRoom(t *testing.T) {

@@ -6,6 +6,8 @@ import (
 	"sync"
 	"time"
 
+	"github.com/dustin/go-humanize"
+
 	"github.com/kvmigrate/kvmigrate/store"
 )
 
@@ -32,8 +34,9 @@ func (r *room) look(ctx context.Context, st store.Store) error {
 	if now.Sub(r.looked) < roomInterval {
 		return nil
 	}
-	if free, err := spacer.Free(ctx); err == nil && free == 0 {
-		return fmt.Errorf("%w but what the store needs to put its files in order: make room, and run again", store.ErrNoSpace)
+	if free, needed, err := spacer.Free(ctx); err == nil && free <= needed {
+		return fmt.Errorf("%w: %s are free and the store needs %s to put its files in order: make room, and run again",
+			store.ErrNoSpace, humanize.IBytes(free), humanize.IBytes(needed))
 	}
 	r.looked = now
 	return nil

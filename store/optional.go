@@ -29,10 +29,11 @@ type Sizer interface {
 
 // A Spacer is a Store that knows how much room is left. A Store need not be one.
 type Spacer interface {
-	// Free returns the bytes by which the store can grow on its disk, without those
-	// that it needs itself to put its files in order: at 0 it is time to stop. The
-	// error matches errors.ErrUnsupported or [ErrUnsupported] if that cannot be said.
-	Free(ctx context.Context) (bytes uint64, err error)
+	// Free returns the bytes that are free on the store's disk, and those of them that
+	// it needs itself to put its files in order, as it is now: once no more than needed
+	// are free it is time to stop. The error matches errors.ErrUnsupported or
+	// [ErrUnsupported] if that cannot be said.
+	Free(ctx context.Context) (free, needed uint64, err error)
 }
 
 // An Encrypter is a Store that can keep its entries encrypted, which therefore must

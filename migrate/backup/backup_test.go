@@ -640,7 +640,7 @@ func TestNoSpace(t *testing.T) {
 // cramped is a store with a kilobyte left.
 type cramped struct{ store.Store }
 
-func (cramped) Free(context.Context) (uint64, error) { return 1 << 10, nil }
+func (cramped) Free(context.Context) (free, needed uint64, err error) { return 1 << 10, 0, nil }
 
 func isType[E error](err error) bool {
 	_, ok := errors.AsType[E](err)

@@ -155,7 +155,7 @@ func checkRoom(ctx context.Context, st store.Store, i Info) error {
 	if !ok {
 		return nil
 	}
-	free, err := s.Free(ctx)
+	free, needed, err := s.Free(ctx)
 	if errors.Is(err, errors.ErrUnsupported) || errors.Is(err, store.ErrUnsupported) {
 		return nil
 	}
@@ -164,7 +164,7 @@ func checkRoom(ctx context.Context, st store.Store, i Info) error {
 	}
 	// What the engine logs is on the disk together with what it made of it.
 	const overhead, least = 32, 32 << 20
-	if need := 2*(i.Bytes+overhead*i.Entries) + least; free < need {
+	if need := needed + 2*(i.Bytes+overhead*i.Entries) + least; free < need {
 		return &NoSpaceError{Need: need, Free: free}
 	}
 	return nil

@@ -17,7 +17,8 @@
 // names and meanings; new ones may join them. Times are RFC 3339 in UTC.
 //
 //	up       {schema, from, to, adopted?, read_only?, applied, backup?, error?}
-//	up       {schema, from, to, adopted?, diffs, disk_bytes, error?}, with --dry-run
+//	up       {schema, from, to, adopted?, diffs, disk_bytes, room_bytes, error?},
+//	         with --dry-run
 //	baseline as up
 //	plan     {schema, from, to, pending}
 //	status   {schema, version, stored, latest, pending, adopted?, read_only?,
@@ -45,7 +46,8 @@
 // diffs is a list of {version, name, partitions}, a partition {partition, added,
 // changed, deleted}, and each of these {keys, bytes_before, bytes_after, samples}
 // with samples of {key, key_text, before?, after?}; key is in base64, the others
-// are as dump prints them. disk_bytes is an estimate.
+// are as dump prints them. disk_bytes is an estimate, and room_bytes what
+// must stay free beside it, 0 if the store cannot say that.
 //
 // applied is as history prints it and pending a list of {version, name,
 // description, unreleased?}. adopted says that from is the version that the store
@@ -317,7 +319,7 @@ func (a *app) withStore(cmd *cobra.Command, mustExist bool, do func(ctx context.
 	if _, err := migrate.New(nil, o); err != nil {
 		return err
 	}
-	st, err := a.Open(ctx, a.store, OpenOptions{MustExist: mustExist, ReadOnly: a.tries, Migrates: !mustExist, Wait: a.wait, Logger: log})
+	st, err := a.Open(ctx, a.store, OpenOptions{MustExist: mustExist, ReadOnly: a.tries, Migrates: !mustExist || a.tries, Wait: a.wait, Logger: log})
 	if err != nil {
 		return err
 	}

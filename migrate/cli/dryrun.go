@@ -24,6 +24,7 @@ type (
 		Adopted   bool       `json:"adopted,omitempty"`
 		Diffs     []diffJSON `json:"diffs"`
 		DiskBytes uint64     `json:"disk_bytes"`
+		RoomBytes uint64     `json:"room_bytes"`
 		Error     string     `json:"error,omitempty"`
 	}
 	diffJSON struct {
@@ -85,7 +86,7 @@ func (d *dryRun) run(cmd *cobra.Command, a *app, target uint32) error {
 }
 
 func newDryRunJSON(dry migrate.DryRun, err error) dryRunJSON {
-	out := dryRunJSON{Schema: dry.Schema, From: dry.From, To: dry.To, Adopted: dry.Adopted, Diffs: []diffJSON{}, DiskBytes: dry.DiskBytes, Error: text(err)}
+	out := dryRunJSON{Schema: dry.Schema, From: dry.From, To: dry.To, Adopted: dry.Adopted, Diffs: []diffJSON{}, DiskBytes: dry.DiskBytes, RoomBytes: dry.RoomBytes, Error: text(err)}
 	for _, d := range dry.Diffs {
 		diff := diffJSON{Version: d.Version, Name: d.Name, Partitions: []partitionJSON{}}
 		for _, p := range d.Partitions {
@@ -119,7 +120,11 @@ func printDryRun(w io.Writer, dry migrate.DryRun) error {
 			return err
 		}
 	}
-	_, err := fmt.Fprintf(w, "\nit would need up to %s more on the disk (an estimate); the store is unchanged\n", humanize.IBytes(dry.DiskBytes))
+	room := ""
+	if dry.RoomBytes > 0 {
+		room = fmt.Sprintf(", and %s must stay free beside it", humanize.IBytes(dry.RoomBytes))
+	}
+	_, err := fmt.Fprintf(w, "\nit would need up to %s more on the disk (an estimate)%s; the store is unchanged\n", humanize.IBytes(dry.DiskBytes), room)
 	return err
 }
 

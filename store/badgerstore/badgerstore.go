@@ -39,6 +39,7 @@ import (
 	"os"
 	"sort"
 	"sync"
+	"sync/atomic"
 
 	"github.com/dgraph-io/badger/v4"
 
@@ -60,6 +61,8 @@ type Store struct {
 	closing sync.Once
 
 	reclaiming sync.Mutex // held by Reclaim
+
+	large atomic.Bool // for Free, which need not look at all files of a large store
 
 	syncing sync.Mutex
 	durable map[string]bool // files that Sync made durable, and whether they stay as they are

@@ -42,37 +42,38 @@ func (s *Store) used() (bytes uint64, err error) {
 	return bytes, nil
 }
 
-// Free implements [store.Spacer]: what is left in the fuller of the directories,
-// but for what Badger itself needs on the way: two memtables and a compaction of its
-// first level, which is twice the store at most. Badger maps its files into memory,
-// and the process dies when it writes to such a file on a full disk, so that room
-// must be looked for beforehand.
-func (s *Store) Free(ctx context.Context) (uint64, error) {
+// Free implements [store.Spacer]: what is free in the fuller of the directories, and
+// what Badger itself needs on the way: two memtables and a compaction of its first
+// level, which is twice the store at most. Badger maps its files into memory, and the
+// process dies when it writes to such a file on a full disk, so that room must be
+// looked for beforehand.
+func (s *Store) Free(ctx context.Context) (free, needed uint64, err error) {
 	if err := s.begin(ctx, "free"); err != nil {
-		return 0, err
+		return 0, 0, err
 	}
 	defer s.life.RUnlock()
 	if s.opts.InMemory {
-		return 0, &store.Error{Op: "free", Err: store.ErrUnsupported}
+		return 0, 0, &store.Error{Op: "free", Err: store.ErrUnsupported}
 	}
-	least := ^uint64(0)
+	free = ^uint64(0)
 	for _, dir := range []string{s.opts.Dir, s.opts.ValueDir} {
 		n, err := disk.Free(dir)
 		if err != nil {
-			return 0, &store.Error{Op: "free", Err: err}
+			return 0, 0, &store.Error{Op: "free", Err: err}
 		}
-		least = min(least, n)
+		free = min(free, n)
 	}
 	memtable := uint64(s.opts.MemTableSize)
 	compaction := uint64(max(0, s.opts.NumLevelZeroTables)) * memtable
-	if least < 2*memtable+compaction { // looking at all files is only worth it here
+	if !s.large.Load() {
 		used, err := s.used()
 		if err != nil {
-			return 0, &store.Error{Op: "free", Err: err}
+			return 0, 0, &store.Error{Op: "free", Err: err}
 		}
+		s.large.Store(2*used >= compaction)
 		compaction = min(compaction, 2*used)
 	}
-	return least - min(least, 2*memtable+compaction), nil
+	return free, 2*memtable + compaction, nil
 }
 
 // EncryptionKey implements [store.Encrypter] with Badger's own key.

@@ -104,7 +104,7 @@ func (s *Store) Settle(ctx context.Context) error {
 }
 
 func (s *Store) settle(ctx context.Context, batch []store.Entry) error {
-	if free, err := s.Free(ctx); err == nil && free == 0 {
+	if free, needed, err := s.Free(ctx); err == nil && free <= needed {
 		return store.ErrNoSpace
 	}
 	return store.Update(ctx, s.scratch, func(tx store.Txn) error {

@@ -180,11 +180,12 @@ func (s *Store) Sync(ctx context.Context) error {
 	return nil
 }
 
-// Free implements [store.Spacer]: it is what is left to the scratch store.
-func (s *Store) Free(ctx context.Context) (uint64, error) {
+// Free implements [store.Spacer]: it is what is free to the scratch store, and what that
+// needs.
+func (s *Store) Free(ctx context.Context) (free, needed uint64, err error) {
 	spacer, ok := store.As[store.Spacer](s.scratch)
 	if !ok {
-		return 0, &store.Error{Op: "find free space", Err: store.ErrUnsupported}
+		return 0, 0, &store.Error{Op: "find free space", Err: store.ErrUnsupported}
 	}
 	return spacer.Free(ctx)
 }
