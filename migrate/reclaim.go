@@ -4,12 +4,24 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"slices"
 
 	"github.com/dustin/go-humanize"
 
 	"github.com/kvmigrate/kvmigrate/store"
 )
+
+// overwrites reports whether room may be given back after a run: somebody asks for it,
+// and the store is not new, so that there is something to overwrite.
+func (r *Runner) overwrites(ctx context.Context) (yes bool) {
+	if !r.reclaims {
+		return false
+	}
+	err := r.store.View(ctx, func(s store.Reader) (err error) {
+		_, yes, err = first(s, nil, nil)
+		return err
+	})
+	return yes || err != nil // giving back nothing does no harm
+}
 
 // size returns the bytes that the store takes, 0 if nobody is to know or it does not.
 func (r *Runner) size(ctx context.Context) uint64 {
@@ -28,9 +40,8 @@ func (r *Runner) size(ctx context.Context) uint64 {
 // last migration what the store takes now and took before. The run is done: what
 // fails here is no failure of it.
 func (r *Runner) reclaim(ctx context.Context, before uint64, report *Report) {
-	large := slices.ContainsFunc(report.Applied, func(a Applied) bool { return a.KeysWritten+a.KeysDeleted > batchRows })
 	reclaimer, ok := store.As[store.Reclaimer](r.store)
-	if !r.reclaims || !large || !ok {
+	if !ok || len(report.Applied) == 0 {
 		return
 	}
 	r.log.InfoContext(ctx, "giving back the room of what was overwritten; the upgrade is done")

@@ -54,15 +54,18 @@ func (r *reclaiming) Reclaim(context.Context) error {
 	return r.err
 }
 
-func TestReclaimIsForLargeRuns(t *testing.T) {
+// However few entries a run overwrote, they may have been large. Only a new store has
+// nothing to give back.
+func TestReclaimWhen(t *testing.T) {
 	for name, test := range map[string]struct {
 		rows    int
 		reclaim bool
 		want    int
 	}{
-		"large":              {4 * batchOfRows, true, 1},
-		"small":              {10, true, 0},
-		"large, not told to": {4 * batchOfRows, false, 0},
+		"many rows":   {4 * batchOfRows, true, 1},
+		"one row":     {1, true, 1},
+		"a new store": {0, true, 0},
+		"not told to": {4 * batchOfRows, false, 0},
 	} {
 		t.Run(name, func(t *testing.T) {
 			st := &reclaiming{Store: openStore(t)}
@@ -75,6 +78,24 @@ func TestReclaimIsForLargeRuns(t *testing.T) {
 				t.Errorf("told to give room back %d times; want %d", st.told, test.want)
 			}
 		})
+	}
+}
+
+// TestReclaimAtAVersion: a store that is upgraded from a version has data, whatever
+// is pending.
+func TestReclaimAtAVersion(t *testing.T) {
+	st := &reclaiming{Store: openStore(t)}
+	o := rewritten()
+	r, err := migrate.New(st, o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := r.UpTo(t.Context(), 1); err != nil || st.told != 0 {
+		t.Fatalf("UpTo(1) = %v, told to give room back %d times; want a new store and 0", err, st.told)
+	}
+	mustRun(t, st, o)
+	if st.told != 1 {
+		t.Errorf("told to give room back %d times; want once", st.told)
 	}
 }
 

@@ -48,10 +48,11 @@ type Options struct {
 	// store is.
 	AllowReadOnly bool
 
-	// Reclaim gives back the room of what was overwritten after a run in which a
-	// migration wrote or deleted more than 4,000 keys, if the store is a
-	// [store.Reclaimer]. History says how large the store was before and after. It can take as long as they
-	// did; that it fails, or is cancelled, is logged and no error.
+	// Reclaim gives back the room of what was overwritten after every run that
+	// applied a migration to a store that was not empty, if the store is a
+	// [store.Reclaimer]. History says how large the store was before and after. It
+	// can take as long as the migrations did; that it fails, or is cancelled, is
+	// logged and no error.
 	Reclaim bool
 
 	// Program is what the history says ran a migration. Empty means the main
@@ -240,7 +241,7 @@ func (r *Runner) upgrade(ctx context.Context, f found, plan Plan, report *Report
 	if f.progress != nil {
 		r.log.InfoContext(ctx, fmt.Sprintf("resuming an interrupted migration: %v", f.progress))
 	}
-	before := r.size(ctx)
+	overwrites, before := r.overwrites(ctx), r.size(ctx)
 	u := &upgrade{Runner: r, heart: r.newHeart(ctx, plan), meters: map[uint32]*meter{}}
 	err := u.all(ctx, plan.Pending, f.progress, report)
 	u.heart.end()
@@ -250,7 +251,9 @@ func (r *Runner) upgrade(ctx context.Context, f found, plan Plan, report *Report
 	if err := r.store.Sync(ctx); err != nil {
 		return fmt.Errorf("%s schema is at v%d, but making it durable failed: %w", r.schema, report.To, err)
 	}
-	r.reclaim(ctx, before, report)
+	if overwrites {
+		r.reclaim(ctx, before, report)
+	}
 	return nil
 }
 

@@ -1,5 +1,6 @@
 // Package cli is the operator's commands over migrate, for any program to embed:
-// up, plan, status, history, baseline, backup, restore, dump, verify, new and version.
+// up, plan, status, history, baseline, backup, restore, dump, verify, reclaim, new and
+// version.
 //
 // A program calls [Run] from its main function, with the options that it passes to
 // migrate.Up itself:
@@ -37,6 +38,7 @@
 //	         value in base64
 //	verify   {schema, version, stored, latest, checked, skipped, findings, more?,
 //	         error?}
+//	reclaim  {size_before, size_after}, in bytes
 //	version  {program, version, schema, latest}
 //
 // in_use is {pid, command, since} and live is {schema, pid, program, started, updated,
@@ -255,7 +257,7 @@ Exit codes:
 	flags.BoolVarP(&a.verbose, "verbose", "v", false, "log what is not news, too, and the key that an error is about")
 	flags.BoolVarP(&a.quiet, "quiet", "q", false, "log only warnings and errors, and show no progress")
 	flags.Var(&a.logFormat, "log-format", "the form of the log: text or json")
-	root.AddCommand(a.up(), a.plan(), a.status(), a.history(), a.baseline(), a.backUp(), a.restore(), a.dump(), a.verify(), a.create(), a.version())
+	root.AddCommand(a.up(), a.plan(), a.status(), a.history(), a.baseline(), a.backUp(), a.restore(), a.dump(), a.verify(), a.reclaim(), a.create(), a.version())
 	if cfg.Commands != nil {
 		root.AddCommand(cfg.Commands(a.view)...)
 	}
