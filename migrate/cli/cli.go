@@ -275,6 +275,7 @@ type app struct {
 	json      bool
 	inPlace   bool // whether stores are directories of ours to replace
 	tries     bool // whether it is a dry run
+	reads     bool // whether no file of the store is to change
 }
 
 // A logFormat is the value of --log-format. The zero value is text.
@@ -321,7 +322,7 @@ func (a *app) withStore(cmd *cobra.Command, mustExist bool, do func(ctx context.
 	if _, err := migrate.New(nil, o); err != nil {
 		return err
 	}
-	st, err := a.Open(ctx, a.store, OpenOptions{MustExist: mustExist, ReadOnly: a.tries, Migrates: !mustExist || a.tries, Wait: a.wait, Logger: log})
+	st, err := a.Open(ctx, a.store, OpenOptions{MustExist: mustExist, ReadOnly: a.reads, Migrates: !mustExist || a.tries, Wait: a.wait, Logger: log})
 	if err != nil {
 		return err
 	}

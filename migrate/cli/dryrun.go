@@ -66,7 +66,7 @@ func (d *dryRun) addFlags(cmd *cobra.Command) {
 
 func (d *dryRun) run(cmd *cobra.Command, a *app, target uint32) error {
 	trying := *a
-	trying.tries = true
+	trying.tries, trying.reads = true, true
 	return trying.withRunner(cmd, true, func(ctx context.Context, r *migrate.Runner, st store.Store) (err error) {
 		scratch, err := badgerstore.OpenTemp(ctx, "", st.Limits())
 		if err != nil {

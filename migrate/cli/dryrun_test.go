@@ -11,25 +11,36 @@ import (
 	"github.com/kvmigrate/kvmigrate/store/badgerstore"
 )
 
-// TestDryRunAfterAKill: a store that was not closed is put in order, which the log
-// says, and then tried.
-func TestDryRunAfterAKill(t *testing.T) {
-	dir, killed := t.TempDir(), filepath.Join(t.TempDir(), "killed")
+// TestReadOnlyAfterAKill: a store that was not closed is put in order, which the log
+// says, and then tried or verified.
+func TestReadOnlyAfterAKill(t *testing.T) {
+	dir := t.TempDir()
 	st, err := badgerstore.Open(t.Context(), dir, badgerstore.Options{Configure: badgerstore.Small})
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer func() { _ = st.Close() }()
-	if err := os.CopyFS(killed, os.DirFS(dir)); err != nil {
-		t.Fatal(err)
-	}
 	cfg := cli.Config{Name: "notes", Options: migrate.Options{Schema: "notes", Registry: notes()}}
-	code, stdout, stderr := runIn(t.Context(), t, cfg, killed, "up", "--dry-run")
-	if code != cli.ExitDone || !strings.Contains(stdout, `+ "note/1"`) || strings.Count(stderr, "opening it for writing") != 1 {
-		t.Errorf("exit code %d, want 0, the note and one warning\n%s%s", code, stdout, stderr)
-	}
-	if _, stdout, _ := runIn(t.Context(), t, cfg, killed, "dump"); stdout != "" {
-		t.Errorf("the store holds %s, want nothing", stdout)
+	for _, tt := range []struct {
+		args []string
+		want string
+	}{
+		{[]string{"up", "--dry-run"}, `+ "note/1"`},
+		{[]string{"verify"}, "notes schema is as it should be at no version"},
+	} {
+		t.Run(tt.args[0], func(t *testing.T) {
+			killed := filepath.Join(t.TempDir(), "killed")
+			if err := os.CopyFS(killed, os.DirFS(dir)); err != nil {
+				t.Fatal(err)
+			}
+			code, stdout, stderr := runIn(t.Context(), t, cfg, killed, tt.args...)
+			if code != cli.ExitDone || !strings.Contains(stdout, tt.want) || strings.Count(stderr, "opening it for writing") != 1 {
+				t.Errorf("exit code %d, want 0, %q and one warning\n%s%s", code, tt.want, stdout, stderr)
+			}
+			if _, stdout, _ := runIn(t.Context(), t, cfg, killed, "dump"); stdout != "" {
+				t.Errorf("the store holds %s, want nothing", stdout)
+			}
+		})
 	}
 }
 

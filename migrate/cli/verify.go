@@ -56,7 +56,9 @@ are findings.`,
 		if sample < 0 {
 			return usage(errors.New("--sample is less than 0"))
 		}
-		return a.withRunner(cmd, true, func(ctx context.Context, r *migrate.Runner, _ store.Store) error {
+		reading := *a
+		reading.reads = true
+		return reading.withRunner(cmd, true, func(ctx context.Context, r *migrate.Runner, _ store.Store) error {
 			found, err := r.Verify(ctx, migrate.VerifyOptions{Check: a.Verify, Sample: sample})
 			if errors.Is(err, migrate.ErrFindings) {
 				err = fmt.Errorf("%s schema has %d findings; nothing was changed: %w", found.Schema, count(found), migrate.ErrFindings)
