@@ -19,7 +19,7 @@ import (
 func TestReclaim(t *testing.T) {
 	dir := t.TempDir()
 	random := rand.NewChaCha8([32]byte{}) // what Badger cannot compress
-	for range 6 { // up to five tables of the first level Badger leaves alone
+	for range 6 {                         // up to five tables of the first level Badger leaves alone
 		st, err := badgerstore.Open(t.Context(), dir, badgerstore.Options{})
 		if err != nil {
 			t.Fatal(err)
