@@ -28,10 +28,14 @@ func Free(dir string) (uint64, error) {
 
 // Used returns the bytes that the files in dir and below it take on the disk,
 // which for a file with holes is less than its length. Files that vanish meanwhile
-// count for nothing.
+// count for nothing. dir may be a link to a directory.
 func Used(dir string) (uint64, error) {
+	dir, err := filepath.EvalSymlinks(dir)
+	if err != nil {
+		return 0, err
+	}
 	var bytes uint64
-	err := filepath.WalkDir(dir, func(path string, d fs.DirEntry, err error) error {
+	err = filepath.WalkDir(dir, func(path string, d fs.DirEntry, err error) error {
 		if err == nil && d.Type().IsRegular() {
 			var info fs.FileInfo
 			if info, err = d.Info(); err == nil {

@@ -43,6 +43,13 @@ func TestUsed(t *testing.T) {
 	if bytes, err := disk.Used(dir); bytes < 100<<10 || bytes > 1<<20 || err != nil {
 		t.Errorf("Used = %d, %v; want some 100 KiB", bytes, err)
 	}
+	link := filepath.Join(t.TempDir(), "link")
+	if err := os.Symlink(dir, link); err != nil {
+		t.Fatal(err)
+	}
+	if bytes, err := disk.Used(link); bytes < 100<<10 || err != nil {
+		t.Errorf("Used of a link = %d, %v; want what the directory takes", bytes, err)
+	}
 	if _, err := disk.Used(filepath.Join(dir, "absent")); !errors.Is(err, os.ErrNotExist) {
 		t.Errorf("Used of an absent directory: %v, want os.ErrNotExist", err)
 	}
