@@ -133,7 +133,7 @@ func (b *pipelined) work(ctx context.Context, cancel func()) {
 		return err
 	})
 	switch {
-	case errors.Is(err, store.ErrConflict), errors.Is(err, store.ErrBusy):
+	case store.Retriable(err):
 		out = outcome{err: errAgain}
 	case err != nil:
 		out = outcome{err: tx.blame(err)}

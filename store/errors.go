@@ -42,6 +42,20 @@ var (
 	// it drops a prefix. Nothing was written; [Update] tries again.
 	ErrBusy = errors.New("store refuses writes for the moment")
 
+	// ErrSnapshotGone means that the store no longer keeps the snapshot that the
+	// transaction reads, because it ran for too long. Nothing was written; [Update]
+	// tries again.
+	ErrSnapshotGone = errors.New("snapshot is no longer kept")
+
+	// ErrUnknown means that the store did not confirm a commit: the transaction may
+	// have been committed, may be committed later, or never. [Update] does not try
+	// again; who does must read what it wrote first, in the same transaction, so
+	// that of two attempts one conflicts.
+	ErrUnknown = errors.New("outcome of the commit is unknown")
+
+	// ErrNoSpace means that the store has no room left. Nothing was written.
+	ErrNoSpace = errors.New("store has no room left")
+
 	// ErrLocked means that another process has the store open; a [*LockedError] says
 	// which.
 	ErrLocked = errors.New("store is in use by another process")
@@ -92,6 +106,12 @@ func (e *LockedError) Error() string {
 
 // Is reports whether target is ErrLocked.
 func (*LockedError) Is(target error) bool { return target == ErrLocked }
+
+// Retriable reports whether err says that a transaction wrote nothing and may commit
+// when it is tried again: it matches [ErrConflict], [ErrBusy] or [ErrSnapshotGone].
+func Retriable(err error) bool {
+	return errors.Is(err, ErrConflict) || errors.Is(err, ErrBusy) || errors.Is(err, ErrSnapshotGone)
+}
 
 // An Error says which operation of a store failed and on which key. The key is
 // a field and not part of the text, because keys can be secret and texts end up

@@ -2,7 +2,6 @@ package store
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"math/rand/v2"
 	"time"
@@ -17,8 +16,8 @@ const (
 )
 
 // Update runs fn in a transaction of st and tries again, after a short random
-// pause, when the transaction met a conflict ([ErrConflict]) or a store that was
-// briefly busy ([ErrBusy]). It gives up after 100 attempts with an error that
+// pause, when the error is [Retriable]: the transaction met a conflict, a store that
+// was briefly busy, or took too long. It gives up after 100 attempts with an error that
 // matches the last one's, and at once when ctx ends, with an error that matches
 // ctx's too. Every other error it returns as it is.
 //
@@ -27,7 +26,7 @@ func Update(ctx context.Context, st Store, fn func(Txn) error) error {
 	pause := minPause
 	for attempt := 1; ; attempt++ {
 		err := st.Update(ctx, fn)
-		if !errors.Is(err, ErrConflict) && !errors.Is(err, ErrBusy) {
+		if !Retriable(err) {
 			return err
 		}
 		if attempt == maxAttempts {

@@ -297,17 +297,23 @@ var scanChecks = []check{
 				return nil
 			})
 		}
-		update(t, st, func(tx store.Txn) error {
-			for key := range m {
-				if strings.HasPrefix(key, "02") || strings.HasSuffix(key, "7") {
-					delete(m, key)
+		var gone []string
+		for key := range m {
+			if strings.HasPrefix(key, "02") || strings.HasSuffix(key, "7") {
+				delete(m, key)
+				gone = append(gone, key)
+			}
+		}
+		for part := range slices.Chunk(gone, min(len(gone), st.Limits().TxnEntries)) {
+			update(t, st, func(tx store.Txn) error {
+				for _, key := range part {
 					if err := tx.Delete([]byte(key)); err != nil {
 						return err
 					}
 				}
-			}
-			return nil
-		})
+				return nil
+			})
+		}
 		view(t, st, func(r store.Reader) error {
 			for _, s := range []store.Scan{
 				{},
