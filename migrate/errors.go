@@ -222,6 +222,8 @@ func (e *MigrationError) Error() string {
 	switch {
 	case e.DryRun:
 		left = "it was a dry run, so the store is unchanged"
+	case errors.Is(e.Err, store.ErrUnknown):
+		left = "the last transaction may be committed or not; run again to find out and go on from there"
 	case e.Progress != nil:
 		left = fmt.Sprintf("the store is at v%d and has %s; run again to go on from there", e.From, e.Progress)
 	}

@@ -136,6 +136,7 @@ func (b *pipelined) work(ctx context.Context, cancel func()) {
 	case store.Retriable(err):
 		out = outcome{err: errAgain}
 	case err != nil:
+		b.doubts.add(out.applied, err)
 		out = outcome{err: tx.blame(err)}
 	default:
 		out.began = began

@@ -21,6 +21,18 @@ type upgrade struct {
 	meters map[uint32]*meter // of the migrations that have started, by version
 	solo   uint32            // the version that is known to need a transaction of its own
 	room   room
+	doubts doubts
+}
+
+// doubts are the records of migrations whose last commit the store did not confirm,
+// by version.
+type doubts map[uint32]Applied
+
+// add notes that the commit of applied, if it is one, has err.
+func (d doubts) add(applied *Applied, err error) {
+	if applied != nil && errors.Is(err, store.ErrUnknown) {
+		d[applied.Version] = *applied
+	}
 }
 
 // all runs the pending migrations, of which the first goes on from p if it was
@@ -63,7 +75,7 @@ func (up *upgrade) begin(m Migration, p *Progress) *run {
 		t.tell(Started, nil)
 	}
 	up.heart.meter.Store(t)
-	return &run{Runner: up.Runner, m: m, started: up.clock(), meter: t, room: &up.room}
+	return &run{Runner: up.Runner, m: m, started: up.clock(), meter: t, room: &up.room, doubts: up.doubts}
 }
 
 func (r *Runner) logBegin(ctx context.Context, m Migration) {
@@ -90,20 +102,20 @@ func (up *upgrade) apply(ctx context.Context, m Migration, p *Progress) (*Applie
 		done = u.steps(stepping)
 	}
 	stop()
-	switch {
-	case errors.Is(done.err, errOvertaken):
-		done.err = up.overtaken(ctx, m)
-	case done.err != nil:
+	if errors.Is(done.err, errOvertaken) {
+		done.applied, done.err = up.overtaken(ctx, m)
+	} else if done.err != nil {
 		if done.progress == nil {
 			done.progress = p // of the run before
 		}
 		done.err = up.failed(m, done.progress, done.err)
-	default:
-		up.logDone(ctx, m)
 	}
 	if done.err != nil {
 		u.meter.tell(Failed, done.err)
 		return nil, done.err
+	}
+	if done.applied != nil {
+		up.logDone(ctx, m)
 	}
 	u.meter.tell(Finished, nil)
 	return done.applied, nil
@@ -118,6 +130,7 @@ type run struct {
 	lock    []byte // what the schema's lock holds while this run is the one to commit; nil until it takes it
 	meter   *meter
 	room    *room
+	doubts  doubts
 }
 
 // An outcome is what a step, or a run of steps, came to.
@@ -131,14 +144,27 @@ type outcome struct {
 	visited, visitedBytes uint64    // in the phase of the last step
 }
 
+// maxUnknown is how many commits in a row may have an unknown outcome.
+const maxUnknown = 5
+
 // steps takes the migration to its end or its first error: one step alone, which
 // also makes this run the one that holds the lock, and after a batch of rows as
 // many at a time as the author and the options allow.
+//
+// After a commit that the store did not confirm it looks again and goes on from what
+// it finds. The commit can still take effect later, and must not do so then. If it was
+// one of step, it has read the version and the progress, of which the next one
+// changes one or both. If it was one of a pipeline, it has read the lock: the next
+// step takes that anew, or removes it.
 func (u *run) steps(ctx context.Context) outcome {
 	var last outcome
 	var limit int // of rows in the next step, 0 if it has no other than usual
+	unknown := 0
 	for {
 		next := u.step(ctx, limit)
+		if next.err == nil {
+			unknown = 0
+		}
 		if next.err == nil && next.applied == nil && u.pipelines(next.tx) {
 			last = next
 			next = u.pipeline(ctx, next)
@@ -154,6 +180,9 @@ func (u *run) steps(ctx context.Context) outcome {
 		case errors.As(next.err, &overflow):
 			limit = overflow.rows / 2
 		case errors.Is(next.err, errAgain):
+		case errors.Is(next.err, store.ErrUnknown) && unknown < maxUnknown && ctx.Err() == nil:
+			unknown++
+			u.lock = nil
 		case next.err != nil:
 			return next
 		}
@@ -183,6 +212,7 @@ func (u *run) step(ctx context.Context, limit int) (out outcome) {
 		return err
 	})
 	if err != nil {
+		u.doubts.add(out.applied, err)
 		return outcome{err: tx.blame(err)}
 	}
 	out.began = began
@@ -357,21 +387,31 @@ func (r *Runner) record(txn store.Txn, a Applied) error {
 	return txn.Set(store.Entry{Key: r.keys.version, Value: binary.BigEndian.AppendUint32(nil, a.Version)})
 }
 
-// overtaken checks that the runner that was faster applied the same migration.
-func (r *Runner) overtaken(ctx context.Context, m Migration) error {
-	return r.store.View(ctx, func(s store.Reader) error {
-		want := r.identity(m.Version)
+// overtaken checks that the runner that was faster applied the same migration. It
+// returns the record of one that this run applied without knowing.
+func (up *upgrade) overtaken(ctx context.Context, m Migration) (own *Applied, err error) {
+	err = up.store.View(ctx, func(s store.Reader) error {
+		want := up.identity(m.Version)
 		e, err := s.Get(want.key)
 		switch {
 		case errors.Is(err, store.ErrNotFound):
-			return r.failed(m, nil, errors.New("the stored version changed while it ran; run again"))
+			return up.failed(m, nil, errors.New("the stored version changed while it ran; run again"))
 		case err != nil:
-			return r.failed(m, nil, err)
+			return up.failed(m, nil, err)
 		case !startsWith(e.Value, want.head):
-			return r.identify(s, m.Version)
+			return up.identify(s, m.Version)
 		}
-		return nil
+		doubt, ok := up.doubts[m.Version]
+		if !ok {
+			return nil
+		}
+		record, err := doubt.encode()
+		if err == nil && bytes.Equal(record, e.Value) {
+			own = &doubt
+		}
+		return err
 	})
+	return own, err
 }
 
 // errNoProgress: a step asked to be called again with the cursor it was given.

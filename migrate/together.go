@@ -35,6 +35,9 @@ func (up *upgrade) together(ctx context.Context, pending []Migration) []Applied 
 		case errors.Is(err, store.ErrTxnTooBig):
 			n = len(g.outcomes) / 2
 		default:
+			for _, out := range g.outcomes {
+				up.doubts.add(out.applied, err)
+			}
 			return nil
 		}
 	}

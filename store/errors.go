@@ -53,9 +53,6 @@ var (
 	// that of two attempts one conflicts.
 	ErrUnknown = errors.New("outcome of the commit is unknown")
 
-	// ErrNoSpace means that the store has no room left. Nothing was written.
-	ErrNoSpace = errors.New("store has no room left")
-
 	// ErrLocked means that another process has the store open; a [*LockedError] says
 	// which.
 	ErrLocked = errors.New("store is in use by another process")
@@ -63,7 +60,8 @@ var (
 	// ErrCorrupt means that the store returned something other than what was written.
 	ErrCorrupt = errors.New("store is corrupt")
 
-	// ErrNoSpace means that the disk has no room for what is to be written. Nothing was.
+	// ErrNoSpace means that the disk, or the quota of a server, has no room for what is
+	// to be written. Nothing was.
 	ErrNoSpace = errors.New("no space left on the disk")
 
 	// ErrUnsupported means that the store cannot do what was asked, or was opened in a

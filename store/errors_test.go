@@ -24,6 +24,7 @@ func TestSentinelsAreDistinct(t *testing.T) {
 	sentinels := []error{
 		store.ErrNotFound, store.ErrConflict, store.ErrTxnTooBig, store.ErrInvalidKey, store.ErrValueTooBig, store.ErrReadOnly,
 		store.ErrTxnDone, store.ErrClosed, store.ErrBusy, store.ErrLocked, store.ErrCorrupt, store.ErrUnsupported,
+		store.ErrSnapshotGone, store.ErrUnknown, store.ErrNoSpace,
 	}
 	for i, a := range sentinels {
 		for j, b := range sentinels {

@@ -43,6 +43,7 @@ func TestUpdateRetries(t *testing.T) {
 		{"at once", []error{nil}, nil, 1},
 		{"after a conflict", []error{conflict, nil}, nil, 2},
 		{"after a busy store", []error{busy, nil}, nil, 2},
+		{"after a lost snapshot", []error{fmt.Errorf("wrapped: %w", store.ErrSnapshotGone), nil}, nil, 2},
 		{"after both", []error{conflict, busy, fmt.Errorf("wrapped: %w", conflict), nil}, nil, 4},
 		{"at the last attempt", append(repeat(conflict, 99), nil), nil, 100},
 		{"never, for conflicts", []error{conflict}, store.ErrConflict, 100},
@@ -52,6 +53,8 @@ func TestUpdateRetries(t *testing.T) {
 		{"not for a big transaction", wrongly(store.ErrTxnTooBig), store.ErrTxnTooBig, 1},
 		{"not for a read-only store", wrongly(store.ErrReadOnly), store.ErrReadOnly, 1},
 		{"not for a closed store", wrongly(store.ErrClosed), store.ErrClosed, 1},
+		{"not for an unknown outcome", wrongly(store.ErrUnknown), store.ErrUnknown, 1},
+		{"not for a full store", wrongly(store.ErrNoSpace), store.ErrNoSpace, 1},
 		{"not for a locked store", wrongly(store.ErrLocked), store.ErrLocked, 1},
 	} {
 		t.Run(test.name, func(t *testing.T) {

@@ -23,7 +23,7 @@ var sentinels = []struct {
 }{
 	{rpctypes.ErrCompacted, store.ErrSnapshotGone, "etcd has compacted the revision that the transaction reads"},
 	{rpctypes.ErrFutureRev, store.ErrSnapshotGone, "etcd no longer has the revision that the transaction reads, as after a restore from a backup"},
-	{rpctypes.ErrNoSpace, store.ErrNoSpace, "etcd's quota is used up. Compact and defragment etcd (etcdctl compact, etcdctl defrag), or raise --quota-backend-bytes; then clear the alarm (etcdctl alarm disarm) and try again"},
+	{rpctypes.ErrNoSpace, store.ErrNoSpace, "etcd's quota of it is used up. Compact and defragment etcd (etcdctl compact, etcdctl defrag), or raise --quota-backend-bytes; then clear the alarm (etcdctl alarm disarm) and try again"},
 	{rpctypes.ErrTooManyOps, store.ErrTxnTooBig, "the etcd server takes fewer operations in a transaction: set the store's TxnOps to its --max-txn-ops"},
 	{rpctypes.ErrRequestTooLarge, store.ErrTxnTooBig, "the etcd server takes smaller requests: set the store's RequestBytes to its --max-request-bytes"},
 	{rpctypes.ErrTooManyRequests, store.ErrBusy, "etcd has more requests than it can serve"},
