@@ -121,7 +121,7 @@ func TestDryRunIsWhatARunDoes(t *testing.T) {
 		t.Run(tt.name, func(t *testing.T) {
 			opened := openStore(t)
 			st, o := tt.limit(opened), crashOptions(tt.batches)
-			load(t, st, many("app/", crashRows)...)
+			load(t, st, many("app/", 20)...)
 			load(t, st, store.Entry{Key: []byte("app/expiring"), Value: []byte("x"), Meta: 7, ExpiresAt: uint64(time.Now().Add(time.Hour).Unix())})
 			if tt.done > 0 {
 				if _, err := migrate.Up(t.Context(), storetest.Fail(st, tt.done, storetest.Stop), o); err == nil {
@@ -187,8 +187,8 @@ func TestDryRunReads(t *testing.T) {
 	if err := st.Close(); err != nil {
 		t.Fatal(err)
 	}
-	if len(dry.Diffs) != 5 {
-		t.Errorf("%d versions, want 5", len(dry.Diffs))
+	if len(dry.Diffs) != 6 {
+		t.Errorf("%d versions, want 6", len(dry.Diffs))
 	}
 	if !cmp.Equal(before, files()) {
 		t.Error("a dry run changed the files of the store")

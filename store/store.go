@@ -17,8 +17,10 @@
 //
 // # Implementations
 //
-// Package badgerstore implements the contract over Badger v4, package overlay over
-// a snapshot of another store, which it does not write. Package storetest is the conformance suite that every implementation passes.
+// Package badgerstore implements the contract over Badger v4, etcdstore, a module of
+// its own, over etcd v3, and package overlay over a snapshot of another store, which
+// it does not write. Package storetest is the conformance suite that every
+// implementation passes.
 package store
 
 import (
@@ -50,6 +52,10 @@ type Store interface {
 	// Keys read include keys that were not found, but a Scan protects only
 	// the entries it yielded, not the gaps between them. A transaction that
 	// wrote nothing need not conflict: what it read was consistent.
+	//
+	// A store at the other end of a network can lose the answer to a commit; the
+	// error then matches [ErrUnknown], and the transaction is written as a whole,
+	// now or later, or not at all.
 	//
 	// Transactions do not wait for each other: one may run inside the
 	// callback of another.

@@ -60,7 +60,7 @@ func Converge(t *testing.T, s Suite) {
 // at the newest version and filled by fill.
 func (s Suite) converge(ctx context.Context, before []store.Entry, fill func(store.Store) error) error {
 	latest := s.registry().Latest()
-	return withStore(ctx, func(upgraded store.Store) error {
+	return s.withStore(ctx, func(upgraded store.Store) error {
 		later := s
 		later.clock = noon.Add(24 * time.Hour)
 		if err := load(ctx, upgraded, before); err != nil {
@@ -69,7 +69,7 @@ func (s Suite) converge(ctx context.Context, before []store.Entry, fill func(sto
 		if _, err := later.upTo(ctx, upgraded, latest); err != nil {
 			return err
 		}
-		return withStore(ctx, func(fresh store.Store) error {
+		return s.withStore(ctx, func(fresh store.Store) error {
 			if _, err := s.upTo(ctx, fresh, latest); err != nil {
 				return err
 			}

@@ -138,7 +138,7 @@ func (s Suite) impurity(ctx context.Context, m migrate.Migration, start *sandbox
 // onBadger returns a sandbox that holds before, and what m leaves of that in a
 // Badger store, with batches of the usual size.
 func (s Suite) onBadger(ctx context.Context, m migrate.Migration, before []store.Entry) (start *sandbox, after []store.Entry, err error) {
-	err = withStore(ctx, func(st store.Store) error {
+	err = s.withStore(ctx, func(st store.Store) error {
 		if err := load(ctx, st, before); err != nil {
 			return err
 		}

@@ -51,7 +51,7 @@ func (s Suite) climb(ctx context.Context) (faults *multierror.Error) {
 			return multierror.Append(faults, err)
 		}
 	}
-	report(withStore(ctx, func(st store.Store) error {
+	report(s.withStore(ctx, func(st store.Store) error {
 		for _, m := range s.ladder() {
 			before, err := s.prepare(ctx, st, m)
 			if err != nil {
@@ -175,7 +175,7 @@ func (s Suite) badFixture(ctx context.Context, before []store.Entry, m migrate.M
 	if err != nil {
 		return err
 	}
-	return withStore(ctx, func(st store.Store) error {
+	return s.withStore(ctx, func(st store.Store) error {
 		if err := load(ctx, st, slices.Concat(before, bad)); err != nil {
 			return err
 		}

@@ -65,7 +65,7 @@ func Ladder(t *testing.T, s Suite) {
 // at returns what a store at version holds, which got the fixtures on the way if
 // they are wanted.
 func (s Suite) at(ctx context.Context, version uint32, fixtures bool) (all []store.Entry, err error) {
-	err = withStore(ctx, func(st store.Store) error {
+	err = s.withStore(ctx, func(st store.Store) error {
 		if err := s.reach(ctx, st, version, fixtures); err != nil {
 			return err
 		}
@@ -77,7 +77,7 @@ func (s Suite) at(ctx context.Context, version uint32, fixtures bool) (all []sto
 
 // before returns what a store holds before m, with all fixtures.
 func (s Suite) before(ctx context.Context, m migrate.Migration) (all []store.Entry, err error) {
-	err = withStore(ctx, func(st store.Store) error {
+	err = s.withStore(ctx, func(st store.Store) error {
 		if err := s.reach(ctx, st, m.Version-1, true); err != nil {
 			return err
 		}
@@ -109,7 +109,7 @@ func (s Suite) reach(ctx context.Context, st store.Store, version uint32, fixtur
 // climbBothWays takes what a store at version start holds to each later version
 // at once, and compares it with the one that climbed version by version.
 func (s Suite) climbBothWays(ctx context.Context, before []store.Entry, start uint32) error {
-	return withStore(ctx, func(slow store.Store) error {
+	return s.withStore(ctx, func(slow store.Store) error {
 		if err := load(ctx, slow, before); err != nil {
 			return err
 		}
@@ -139,7 +139,7 @@ func (s Suite) climbBothWays(ctx context.Context, before []store.Entry, start ui
 
 // upgrade returns what a store that holds before holds at version.
 func (s Suite) upgrade(ctx context.Context, before []store.Entry, version uint32) (after []store.Entry, err error) {
-	err = withStore(ctx, func(st store.Store) error {
+	err = s.withStore(ctx, func(st store.Store) error {
 		if err := load(ctx, st, before); err != nil {
 			return err
 		}

@@ -347,7 +347,7 @@ func TestBaseline(t *testing.T) {
 	replayed := suite(t, map[string]string{"v0003_more/fixture.txt": `"app/b" hex:01` + "\n"}, good...)
 	more := migrate.Migration{Version: 3, Name: "more", Up: migrate.Rewrite([]byte("app/"), plus)}
 	var history []migrate.Applied
-	err := withStore(t.Context(), func(st store.Store) error {
+	err := Suite{}.withStore(t.Context(), func(st store.Store) error {
 		report, err := replayed.upTo(t.Context(), st, 2)
 		history = report.Applied
 		return err
@@ -468,11 +468,11 @@ func TestDiff(t *testing.T) {
 	other := s
 	other.clock = noon.Add(1)
 	other.Registry = migrate.NewRegistry(good[0], migrate.Migration{Version: 2, Name: "minus", Up: good[1].Up})
-	err := withStore(t.Context(), func(want store.Store) error {
+	err := Suite{}.withStore(t.Context(), func(want store.Store) error {
 		if _, err := s.upTo(t.Context(), want, 2); err != nil {
 			return err
 		}
-		return withStore(t.Context(), func(got store.Store) error {
+		return Suite{}.withStore(t.Context(), func(got store.Store) error {
 			if _, err := other.upTo(t.Context(), got, 2); err != nil {
 				return err
 			}

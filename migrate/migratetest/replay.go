@@ -37,11 +37,11 @@ func Replay(t *testing.T, s Suite, old *migrate.Registry) {
 func (s Suite) replay(ctx context.Context, old *migrate.Registry, version uint32) error {
 	replayed := s
 	replayed.Registry = old
-	return withStore(ctx, func(want store.Store) error {
+	return s.withStore(ctx, func(want store.Store) error {
 		if _, err := replayed.upTo(ctx, want, version); err != nil {
 			return fmt.Errorf("the old migrations: %w", err)
 		}
-		return withStore(ctx, func(got store.Store) error {
+		return s.withStore(ctx, func(got store.Store) error {
 			if _, err := s.upTo(ctx, got, version); err != nil {
 				return fmt.Errorf("the baseline: %w", err)
 			}

@@ -92,7 +92,7 @@ func TestSandbox(t *testing.T) {
 		return log
 	}
 
-	err := withStore(t.Context(), func(st store.Store) error {
+	err := Suite{}.withStore(t.Context(), func(st store.Store) error {
 		if diff := cmp.Diff(told(st), told(&sandbox{limits: st.Limits()})); diff != "" {
 			t.Errorf("a sandbox is not like Badger (-badger +sandbox):\n%s", diff)
 		}

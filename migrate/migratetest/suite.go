@@ -137,6 +137,11 @@ type Suite struct {
 	// old store of version. See Converge.
 	Fresh func(ctx context.Context, st store.Store, version uint32) error
 
+	// Open, if not nil, opens a new, empty store for migrations to run in, which is
+	// closed afterwards. Nil means Badger in memory. Old stores are on Badger all the
+	// same, and Crash has stores of its own: see RunStore.
+	Open func(ctx context.Context) (store.Store, error)
+
 	clock   time.Time // when migrations run; zero means noon
 	batches int       // as of migrate.Options
 }
@@ -271,9 +276,13 @@ func inAuthorsFile(stack []byte) string {
 	return ""
 }
 
-// withStore calls do with an empty store that needs no disk.
-func withStore(ctx context.Context, do func(st store.Store) error) (err error) {
-	st, err := badgerstore.OpenInMemory(ctx)
+// withStore calls do with an empty store.
+func (s Suite) withStore(ctx context.Context, do func(st store.Store) error) (err error) {
+	open := s.Open
+	if open == nil {
+		open = func(ctx context.Context) (store.Store, error) { return badgerstore.OpenInMemory(ctx) }
+	}
+	st, err := open(ctx)
 	if err != nil {
 		return err
 	}

@@ -71,6 +71,15 @@ func (c *cause) explain(err error) error {
 	return fmt.Errorf("%w: %v", err, *c.last.Load())
 }
 
+// clientClosed reports that the client was closed, also behind the store's back: its
+// requests would be tried again for seconds.
+func (s *Store) clientClosed() error {
+	if s.client.Ctx().Err() != nil {
+		return fmt.Errorf("%w: the etcd client is", store.ErrClosed)
+	}
+	return nil
+}
+
 // translate turns an error of the client into one of the contract, if it has a name
 // for it.
 func (s *Store) translate(ctx context.Context, err error) error {
@@ -79,8 +88,9 @@ func (s *Store) translate(ctx context.Context, err error) error {
 		return nil
 	case ctx.Err() != nil:
 		return ctx.Err()
-	case s.client.Ctx().Err() != nil:
-		return fmt.Errorf("%w: the etcd client is", store.ErrClosed)
+	}
+	if closed := s.clientClosed(); closed != nil {
+		return closed
 	}
 	for _, known := range sentinels {
 		if errors.Is(err, known.etcd) {

@@ -44,6 +44,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -212,10 +213,7 @@ func (s *Store) fitServer(ctx context.Context) error {
 		if s.ops < leastTxnOps {
 			return fmt.Errorf("%w: a transaction may have %d operations; start the etcd servers with --max-txn-ops=%d or more", store.ErrUnsupported, s.ops, leastTxnOps)
 		}
-		same := make([]clientv3.Cmp, s.ops)
-		for i := range same {
-			same[i] = clientv3.Compare(clientv3.ModRevision(s.commits), ">", -1)
-		}
+		same := slices.Repeat([]clientv3.Cmp{clientv3.Compare(clientv3.ModRevision(s.commits), ">", -1)}, s.ops)
 		bounded, cancel := s.bounded(ctx)
 		_, err := s.client.Txn(bounded).If(same...).Commit()
 		cancel()

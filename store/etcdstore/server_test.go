@@ -342,3 +342,6 @@ func value(t *testing.T, st store.Store, key string) (value string) {
 	}
 	return value
 }
+
+// lowRequestBytes makes a server refuse requests that the default options allow.
+func lowRequestBytes(c *embed.Config) { c.MaxRequestBytes = 50_000 }

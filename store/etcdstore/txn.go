@@ -55,6 +55,9 @@ func (s *Store) snapshot(ctx context.Context, op string) (reader, error) {
 }
 
 func (s *Store) get(ctx context.Context, key string, opts ...clientv3.OpOption) (*clientv3.GetResponse, error) {
+	if err := s.clientClosed(); err != nil {
+		return nil, err
+	}
 	bounded, cancel := s.bounded(ctx)
 	defer cancel()
 	resp, err := s.client.Get(bounded, key, opts...)
@@ -241,6 +244,9 @@ func (t *txn) comparisons() []clientv3.Cmp {
 // commit sends one request. Its error tells what is certain: that nothing was
 // written, or not.
 func (s *Store) commit(ctx context.Context, compare []clientv3.Cmp, ops []clientv3.Op) error {
+	if err := s.clientClosed(); err != nil {
+		return err
+	}
 	bounded, cancel := s.bounded(ctx)
 	defer cancel()
 	resp, err := s.client.Txn(bounded).If(compare...).Then(ops...).Commit()

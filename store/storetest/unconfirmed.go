@@ -19,9 +19,11 @@ const (
 	// Done is a commit that took effect before its caller was told.
 	Done
 
-	// Late is a commit that takes effect after the next one of the store, and Later
-	// after the second next, unless what it read was changed.
+	// Late is a commit that takes effect after the next one of the store, unless what
+	// it read was changed.
 	Late
+
+	// Later is Late, but after the second next.
 	Later
 )
 
