@@ -10,6 +10,9 @@ RACE := $(if $(filter 1,$(shell go env CGO_ENABLED)),-race)
 # A program of its own module, as a user has.
 NOTES := testdata/notes
 
+# The store over etcd is a module of its own. Its tests start etcd servers.
+ETCD := store/etcdstore
+
 .PHONY: demo test bench check soak lint tidy generated
 
 demo:
@@ -18,6 +21,7 @@ demo:
 test:
 	go test -timeout 30m $(RACE) ./...
 	cd $(NOTES) && go test $(RACE) ./...
+	cd $(ETCD) && go test $(RACE) ./...
 
 bench:
 	@go run ./testdata/bench $(BENCH)
@@ -25,6 +29,7 @@ bench:
 check: lint tidy generated
 	go test -timeout 30m -race ./...
 	cd $(NOTES) && go test -race ./...
+	cd $(ETCD) && go test -race ./...
 
 soak:
 	KVMIGRATE_SOAK=1 go test -count=1 -timeout 2h -run 'Kill|PowerLoss' ./migrate ./migrate/backup ./store/badgerstore ./systables/jobs
@@ -37,10 +42,12 @@ lint:
 		cd $(NOTES) && go vet -vettool="$$dir/migratevet" -live example.com/notes/notebook ./migrations
 	go tool -modfile=.ci/tools/go.mod golangci-lint run ./... ./testdata/demo ./testdata/bench
 	cd $(NOTES) && go vet ./... && go tool -modfile=../../.ci/tools/go.mod golangci-lint run ./...
+	cd $(ETCD) && go vet ./... && go tool -modfile=../../.ci/tools/go.mod golangci-lint run ./...
 
 tidy:
 	go mod tidy -diff
 	cd $(NOTES) && go mod tidy -diff
+	cd $(ETCD) && go mod tidy -diff
 
 # Without NAME the generators change nothing but what they keep up to date.
 generated:

@@ -68,7 +68,7 @@ func (c *cause) explain(err error) error {
 	if c == nil || c.last.Load() == nil {
 		return err
 	}
-	return fmt.Errorf("%w: %v", err, *c.last.Load())
+	return fmt.Errorf("%w: %s", err, (*c.last.Load()).Error())
 }
 
 // clientClosed reports that the client was closed, also behind the store's back: its
