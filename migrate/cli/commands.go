@@ -162,7 +162,7 @@ func (a *app) up() *cobra.Command {
 		Args:    noArgs,
 	}
 	cmd.Flags().Uint32Var(&to, "to", 0, "stop at this version instead of the latest")
-	cmd.Flags().BoolVar(&a.Options.Reclaim, "reclaim", a.Options.Reclaim, "after the migrations, give back the room of what was overwritten; the command reclaim, run afterwards, gives back the rest")
+	cmd.Flags().BoolVar(&a.Options.Reclaim, "reclaim", a.Options.Reclaim, "after the migrations, give back the room of what was overwritten; the command reclaim, run afterwards, can give back more")
 	backups.add(cmd, "backup", "back the store up into this directory, of this store alone and not inside it, before the first migration")
 	dry.addFlags(cmd)
 	cmd.Flags().StringVar(&address, "http", "", "show at this address how far it is, for example 127.0.0.1:8080; without access control")

@@ -13,7 +13,7 @@
 //  5. seed the default storage, if there is no row of that key
 //  6. load the rows of system.tables
 //
-// If a step fails, or ctx ends, those before it are undone in reverse, and the store
+// If a step fails or panics, or ctx ends, those before it are undone in reverse, and the store
 // can be opened again at once. What was migrated or seeded stays; the next Open goes on
 // from there.
 //
@@ -144,6 +144,12 @@ func Open(ctx context.Context, c Config) (*DB, error) {
 		return nil, fmt.Errorf("open system tables: %w", err)
 	}
 	db := &DB{}
+	defer func() {
+		if v := recover(); v != nil { // in what the program registers, for example
+			_ = db.abandon(ctx, errPanicked)
+			panic(v)
+		}
+	}()
 	if err := db.start(ctx, c); err != nil {
 		return nil, fmt.Errorf("open system tables: %w", db.abandon(ctx, err))
 	}
@@ -160,7 +166,7 @@ func (db *DB) start(ctx context.Context, c Config) error {
 		{"build providers", "providers built", db.build},
 		{"initialize system tables", "system tables initialized", db.initialize},
 		{"start job manager", "job manager started", db.startJobs},
-		{"seed default storage", "default storage seeded", db.seed},
+		{"seed default storage", "default storage is there", db.seed},
 		{"load tables", "tables loaded", db.load},
 	} {
 		begun := time.Now()
@@ -172,6 +178,9 @@ func (db *DB) start(ctx context.Context, c Config) error {
 	}
 	return nil
 }
+
+// errPanicked ends what was started before a panic.
+var errPanicked = errors.New("a step of the start-up panicked")
 
 // abandon undoes what was started before err, and returns err with what more went wrong.
 func (db *DB) abandon(ctx context.Context, err error) error {
@@ -226,14 +235,16 @@ func (db *DB) seed(ctx context.Context, c Config) (slog.Attr, error) {
 	row := c.DefaultStorage
 	row.CreatedAt = systables.At(c.Now())
 	row.UpdatedAt = row.CreatedAt
+	seeded := false
 	err := store.Update(ctx, db.st, func(tx store.Txn) error {
 		_, err := systables.Storages.Get(tx, row.ID)
-		if errors.Is(err, systables.ErrNotFound) {
+		seeded = errors.Is(err, systables.ErrNotFound)
+		if seeded {
 			return systables.Storages.Insert(tx, row)
 		}
 		return err
 	})
-	return slog.String("storage", string(row.ID)), err
+	return slog.Group("", slog.String("storage", string(row.ID)), slog.Bool("seeded", seeded)), err
 }
 
 func (db *DB) load(ctx context.Context, _ Config) (slog.Attr, error) {

@@ -136,13 +136,14 @@ func TestSteps(t *testing.T) {
 level=INFO msg="providers built" tables=8 duration=D
 level=INFO msg="system tables initialized" version=%d duration=D
 level=INFO msg="job manager started" node=node-1 duration=D
-level=INFO msg="default storage seeded" storage=local duration=D
+level=INFO msg="default storage is there" storage=local seeded=true duration=D
 level=INFO msg="tables loaded" tables=8 duration=D
 `, latest)
 	for _, start := range []string{"first", "second"} {
 		log.Reset()
 		db := open(t, c)
 		closeDB(t, db)
+		want := strings.Replace(want, "seeded=true", fmt.Sprintf("seeded=%t", start == "first"), 1)
 		if diff := cmp.Diff(want, log.String()); diff != "" {
 			t.Errorf("log of the %s start (-want +got):\n%s", start, diff)
 		}
@@ -511,4 +512,21 @@ func TestFailureStopsJobs(t *testing.T) {
 	if err != nil || job.Status != jobs.Pending || job.Attempts != 0 {
 		t.Errorf("the job: %s after %d runs, %v; want it pending after none", job.Status, job.Attempts, err)
 	}
+}
+
+// A panic in what the program registers leaves nothing open either.
+func TestPanic(t *testing.T) {
+	c := config(filepath.Join(t.TempDir(), "db"))
+	good := c.Executors
+	c.Executors = func(*jobs.Manager) { panic("boom") }
+	func() {
+		defer func() {
+			if recover() != "boom" {
+				t.Error("Open kept the panic")
+			}
+		}()
+		_, _ = sysdb.Open(t.Context(), c)
+	}()
+	c.Executors = good
+	closeDB(t, open(t, c))
 }

@@ -44,8 +44,9 @@ func (f *Flush) Validate() error {
 		if f.Table == "" {
 			faults = multierror.Append(faults, errors.New("a file wants a table"))
 		}
-		if !filepath.IsLocal(f.File) || strings.ContainsAny(f.File, `/\`) || !strings.HasSuffix(f.File, ".parquet") {
-			faults = multierror.Append(faults, fmt.Errorf("file %q: want a name without a directory that ends in .parquet", f.File))
+		// The name of a draft is longer, and some systems allow 255 bytes.
+		if !filepath.IsLocal(f.File) || strings.ContainsAny(f.File, "/\\\x00") || strings.HasPrefix(f.File, ".") || len(f.File) > 150 || !strings.HasSuffix(f.File, ".parquet") {
+			faults = multierror.Append(faults, fmt.Errorf("file %q: want a name of at most 150 bytes without a directory that ends in .parquet and does not start with a dot", f.File))
 		}
 	} else if !f.From.IsZero() || !f.To.IsZero() || f.Secrets {
 		faults = multierror.Append(faults, errors.New("from, to and secrets want a file"))
