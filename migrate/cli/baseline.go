@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strconv"
 
 	"github.com/spf13/cobra"
@@ -33,7 +34,7 @@ you say: look with dump first, and keep a backup.`,
 				return usage(fmt.Errorf("%q is no version: want a number from 1 on", args[0]))
 			}
 			version = uint32(n)
-			if !isOneOf(a.Options.Registry.Migrations(), version) {
+			if !slices.ContainsFunc(a.Options.Registry.Migrations(), func(m migrate.Migration) bool { return m.Version == version }) {
 				return usage(fmt.Errorf("this program has no v%d", version))
 			}
 			return nil
@@ -56,13 +57,4 @@ you say: look with dump first, and keep a backup.`,
 		})
 	}
 	return a.withJSON(cmd)
-}
-
-func isOneOf(migrations []migrate.Migration, version uint32) bool {
-	for _, m := range migrations {
-		if m.Version == version {
-			return true
-		}
-	}
-	return false
 }
