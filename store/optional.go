@@ -50,3 +50,10 @@ type Locator interface {
 	// Dir returns the directory, "" if there is none, as for a store in memory.
 	Dir() string
 }
+
+// A Sharer is a Store that several processes can have open at once. Who migrates one
+// takes turns with others, and looks which programs use it. A Store need not be one.
+type Sharer interface {
+	// Shared reports whether other processes can write the store while it is open.
+	Shared() bool
+}

@@ -307,6 +307,9 @@ func (s *Store) Sync(ctx context.Context) error {
 	return nil
 }
 
+// Shared implements [store.Sharer].
+func (s *Store) Shared() bool { return true }
+
 // Limits implements [store.Store]. The writes of one key count once.
 func (s *Store) Limits() store.Limits { return s.limits }
 
