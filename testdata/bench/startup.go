@@ -52,7 +52,45 @@ func startup(ctx context.Context, b *bench) error {
 	b.add("three reads, over themselves", reopened.twin, unbound)
 	b.add("allocations beyond three reads", reopened.allocs, atMost(2))
 	b.add("nothing pending, over three reads in the memtable", fresh.one, atMost(1.1))
+	if err := b.openings(ctx); err != nil {
+		return err
+	}
 	return b.building()
+}
+
+// openings compares opening a store, the check and closing it to Badger's own opening
+// and closing, both with the options that make that quick.
+func (b *bench) openings(ctx context.Context) error {
+	dir := filepath.Join(b.dir, "openings")
+	small, migrations := badgerstore.Options{Configure: badgerstore.Small}, options("many", ladder(long))
+	start := func() (err error) {
+		st, err := badgerstore.Open(ctx, dir, small)
+		if err != nil {
+			return err
+		}
+		defer func() { err = errors.Join(err, st.Close()) }()
+		_, err = migrate.Up(ctx, st, migrations)
+		return err
+	}
+	if err := start(); err != nil {
+		return err
+	}
+	own := func() error {
+		db, err := badger.Open(badgerstore.Small(badger.DefaultOptions(dir)).WithSyncWrites(true).
+			WithMetricsEnabled(false).WithLogger(nil))
+		if err != nil {
+			return err
+		}
+		return db.Close()
+	}
+	times, err := alternate(b.pick(101, 11), timed("kvmigrate", start), timed("Badger", own), timed("twin", own))
+	if err != nil {
+		return err
+	}
+	b.add("open, check of 1,000 migrations, close, over Badger's own", ratios(times["kvmigrate"], times["Badger"]), atMost(1.02))
+	b.add("Badger's own, over itself", ratios(times["twin"], times["Badger"]), unbound)
+	b.add("Badger's own, in ms", each(times["Badger"], func(s float64) float64 { return s * 1e3 }), unbound)
+	return nil
 }
 
 // starts are times over those of the three reads.
