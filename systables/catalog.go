@@ -22,7 +22,7 @@ func Catalog(s store.Reader) ([]Definition, error) {
 		}
 		var d Definition
 		if err := value.Unmarshal(e.Value, &d); err != nil {
-			return nil, fmt.Errorf("read catalog: %w: definition of table %s: %w", store.ErrCorrupt, e.Key[len(catalogPrefix):], err)
+			return nil, fmt.Errorf("read catalog: %w: definition of table %q: %w", store.ErrCorrupt, e.Key[len(catalogPrefix):], err)
 		}
 		catalog = append(catalog, d)
 	}

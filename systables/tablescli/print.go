@@ -11,9 +11,12 @@ import (
 	"slices"
 	"strconv"
 	"strings"
-	"text/tabwriter"
 	"time"
 	"unicode"
+	"unicode/utf16"
+	"unicode/utf8"
+
+	"github.com/mattn/go-runewidth"
 
 	"github.com/kvmigrate/kvmigrate/migrations"
 	"github.com/kvmigrate/kvmigrate/store/dump"
@@ -21,7 +24,7 @@ import (
 	"github.com/kvmigrate/kvmigrate/systables"
 )
 
-// width is how many columns a line of text has at most.
+// width is how many columns of a terminal a line of text takes at most.
 const width = 80
 
 // A mask stands for a value that is not shown. It has a type of its own, so that no
@@ -171,13 +174,18 @@ func printLine(w io.Writer, d systables.Definition, r row) error {
 	return err
 }
 
-// printRow prints a row, a column on each line.
+// printRow prints a row, a column on each line, whose values are not cut.
 func printRow(w io.Writer, d systables.Definition, r row) error {
-	t := tabwriter.NewWriter(w, 0, 8, 2, ' ', 0)
+	var cells [][]string
 	for _, name := range names(d, r) {
-		fmt.Fprintf(t, "%s\t%s\n", printable(name), text(r.Columns[name]))
+		cells = append(cells, []string{printable(name), text(r.Columns[name])})
 	}
-	return t.Flush()
+	for _, line := range aligned(cells) {
+		if _, err := fmt.Fprintln(w, line); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // names are the columns of r: those of d in their order, and then what else it has.
@@ -198,66 +206,87 @@ func names(d systables.Definition, r row) []string {
 }
 
 func printTables(w io.Writer, all []summary) error {
-	return printCut(w, func(t io.Writer) {
-		fmt.Fprintln(t, "TABLE\tROWS\tSIZE\tVERSION\tCOMMENT")
-		for _, s := range all {
-			fmt.Fprintf(t, "%s\t%d\t%s\t%d\t%s\n", s.Name, s.Rows, size(s.Bytes), s.Version, printable(s.Comment))
-		}
-	})
+	cells := [][]string{{"TABLE", "ROWS", "SIZE", "VERSION", "COMMENT"}}
+	for _, s := range all {
+		cells = append(cells, []string{printable(s.Name), fmt.Sprint(s.Rows), size(s.Bytes), fmt.Sprint(s.Version), printable(s.Comment)})
+	}
+	return printCut(w, cells)
 }
 
 func printTable(w io.Writer, d details) error {
-	_, err := fmt.Fprintf(w, "%s\nversion %d, %d rows, %s\n\n", cut(migrations.Schema+"."+d.Name+": "+printable(d.Comment)), d.Version, d.Rows, size(d.Bytes))
-	err = errors.Join(err, printCut(w, func(t io.Writer) {
-		fmt.Fprintln(t, "COLUMN\tTYPE\tNULL\tCOMMENT")
-		for _, c := range d.Columns {
-			var notes []string
-			if slices.Contains(d.PrimaryKey, c.Name) {
-				notes = append(notes, "primary key")
-			}
-			if c.Secret {
-				notes = append(notes, "secret")
-			}
-			if c.Comment != "" {
-				notes = append(notes, printable(c.Comment))
-			}
-			fmt.Fprintf(t, "%s\t%s\t%s\t%s\n", c.Name, c.Type, yes(c.Nullable), strings.Join(notes, "; "))
+	_, err := fmt.Fprintf(w, "%s\nversion %d, %s, %s\n\n", cut(printable(migrations.Schema+"."+d.Name)+": "+printable(d.Comment)), d.Version, rows(d.Rows), size(d.Bytes))
+	cells := [][]string{{"COLUMN", "TYPE", "NULL", "COMMENT"}}
+	for _, c := range d.Columns {
+		var notes []string
+		if slices.Contains(d.PrimaryKey, c.Name) {
+			notes = append(notes, "primary key")
 		}
-	}))
+		if c.Secret {
+			notes = append(notes, "secret")
+		}
+		if c.Comment != "" {
+			notes = append(notes, printable(c.Comment))
+		}
+		cells = append(cells, []string{printable(c.Name), printable(c.Type), yes(c.Nullable), strings.Join(notes, "; ")})
+	}
+	err = errors.Join(err, printCut(w, cells))
 	if len(d.Indexes) == 0 {
 		return err
 	}
-	return errors.Join(err, printCut(w, func(t io.Writer) {
-		fmt.Fprintln(t, "\nINDEX\tCOLUMNS\tUNIQUE\tENTRIES")
-		for _, ix := range d.Indexes {
-			fmt.Fprintf(t, "%s\t%s\t%s\t%d\n", ix.Name, strings.Join(ix.Columns, ", "), yes(ix.Unique), ix.Entries)
-		}
-	}))
+	cells = [][]string{{"INDEX", "COLUMNS", "UNIQUE", "ENTRIES"}}
+	for _, ix := range d.Indexes {
+		cells = append(cells, []string{printable(ix.Name), printable(strings.Join(ix.Columns, ", ")), yes(ix.Unique), fmt.Sprint(ix.Entries)})
+	}
+	_, blank := fmt.Fprintln(w)
+	return errors.Join(err, blank, printCut(w, cells))
 }
 
-// printCut aligns the columns that fill writes, and cuts the lines.
-func printCut(w io.Writer, fill func(io.Writer)) error {
-	var aligned strings.Builder
-	t := tabwriter.NewWriter(&aligned, 0, 8, 2, ' ', 0)
-	fill(t)
-	if err := t.Flush(); err != nil {
-		return err
-	}
-	for line := range strings.Lines(aligned.String()) {
-		if _, err := fmt.Fprintln(w, cut(strings.TrimRight(line, " \n"))); err != nil {
+// printCut prints lines of cells in columns, each line cut.
+func printCut(w io.Writer, cells [][]string) error {
+	for _, line := range aligned(cells) {
+		if _, err := fmt.Fprintln(w, cut(line)); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-// cut makes a line fit the width.
-func cut(line string) string {
-	runes := []rune(line)
-	if len(runes) <= width {
-		return line
+// aligned returns lines of cells in columns. Package text/tabwriter takes every
+// character to be as wide as any other.
+func aligned(cells [][]string) []string {
+	var widths []int
+	for _, line := range cells {
+		widths = append(widths, make([]int, max(0, len(line)-len(widths)))...)
+		for i, cell := range line {
+			widths[i] = max(widths[i], runewidth.StringWidth(cell))
+		}
 	}
-	return string(runes[:width-1]) + "…"
+	lines := make([]string, len(cells))
+	for i, line := range cells {
+		var b strings.Builder
+		for j, cell := range line {
+			if j > 0 {
+				b.WriteString("  ")
+			}
+			b.WriteString(cell)
+			if j < len(line)-1 {
+				b.WriteString(strings.Repeat(" ", widths[j]-runewidth.StringWidth(cell)))
+			}
+		}
+		lines[i] = strings.TrimRight(b.String(), " ")
+	}
+	return lines
+}
+
+// cut makes a line fit the width of a terminal, in which a character can take two
+// columns or none.
+func cut(line string) string { return runewidth.Truncate(line, width, "…") }
+
+func rows(n uint64) string {
+	if n == 1 {
+		return "1 row"
+	}
+	return fmt.Sprintf("%d rows", n)
 }
 
 func yes(b bool) string {
@@ -281,8 +310,33 @@ func size(n uint64) string {
 	return fmt.Sprintf("%.1f TB", f/1000)
 }
 
+// jsonTo returns an encoder of JSON that is safe on a terminal.
+func jsonTo(w io.Writer) *json.Encoder { return json.NewEncoder(escaping{w}) }
+
 func encode(w io.Writer, v any) error {
-	e := json.NewEncoder(w)
+	e := jsonTo(w)
 	e.SetIndent("", "  ")
 	return e.Encode(v)
+}
+
+// An escaping writer escapes what would not be seen on a terminal, or change it, and
+// is not escaped in JSON by itself. It is given whole values, whose texts alone have
+// such characters.
+type escaping struct{ w io.Writer }
+
+func (e escaping) Write(data []byte) (int, error) {
+	var safe []byte
+	for _, r := range string(data) {
+		switch {
+		case r < 0x7f || unicode.IsPrint(r):
+			safe = utf8.AppendRune(safe, r)
+		case r > 0xffff:
+			high, low := utf16.EncodeRune(r)
+			safe = fmt.Appendf(safe, `\u%04x\u%04x`, high, low)
+		default:
+			safe = fmt.Appendf(safe, `\u%04x`, r)
+		}
+	}
+	_, err := e.w.Write(safe)
+	return len(data), err
 }

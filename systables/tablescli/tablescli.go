@@ -27,7 +27,6 @@
 package tablescli
 
 import (
-	"encoding/json"
 	"errors"
 	"fmt"
 	"time"
@@ -166,7 +165,7 @@ in the order of their keys. Times are 2025-01-15 or 2025-01-15T12:00:00Z.`,
 			w := cmd.OutOrStdout()
 			show := func(r row) error { return printLine(w, d, r) }
 			if asJSON {
-				lines := json.NewEncoder(w)
+				lines := jsonTo(w)
 				show = func(r row) error { return lines.Encode(r) }
 			}
 			malformed := 0
@@ -183,10 +182,13 @@ in the order of their keys. Times are 2025-01-15 or 2025-01-15T12:00:00Z.`,
 					return err
 				}
 			}
-			if malformed > 0 {
-				return fmt.Errorf("%w: %d rows are no maps of columns: see verify", store.ErrCorrupt, malformed)
+			switch malformed {
+			case 0:
+				return nil
+			case 1:
+				return fmt.Errorf("%w: 1 row is no map of columns: see verify", store.ErrCorrupt)
 			}
-			return nil
+			return fmt.Errorf("%w: %d rows are no maps of columns: see verify", store.ErrCorrupt, malformed)
 		})
 	}
 	return withJSON(withSecrets(cmd, &secrets), &asJSON)
