@@ -32,6 +32,11 @@ type Column struct {
 	// is. The catalog does not store them.
 	Values []string `cbor:"-"`
 
+	// NotEmpty says that a text which is written is not empty, and JSON that it is
+	// the text of a JSON value. Rows of older versions can have others. The catalog
+	// does not store it.
+	NotEmpty, JSON bool
+
 	// Secret says that values are not to be shown to people unless they ask for
 	// them. The catalog does not store it.
 	Secret bool `cbor:"-"`
@@ -88,8 +93,9 @@ var columnTypes = map[reflect.Type]string{
 }
 
 // columnsOf returns the columns of a row type: a field each, a pointer where null is
-// allowed, with the only values it can have in the tag "values", and the tag
-// "secret" if people are not to see them.
+// allowed, with the only values it can have in the tag "values", "notempty" or "json"
+// in the tag "text" if it must be that, and the tag "secret" if people are not to see
+// them.
 func columnsOf(row reflect.Type) ([]Column, error) {
 	if row.Kind() != reflect.Struct || row.NumField() == 0 {
 		return nil, fmt.Errorf("%v is no struct with a field for each column", row)
@@ -106,6 +112,8 @@ func columnsOf(row reflect.Type) ([]Column, error) {
 			c.Values = strings.Split(values, ",")
 		}
 		c.Secret = f.Tag.Get("secret") == "true"
+		must := f.Tag.Get("text")
+		c.NotEmpty, c.JSON = must == "notempty" || i == 0, must == "json"
 		typ := f.Type
 		if typ.Kind() == reflect.Pointer {
 			c.Nullable, typ = true, typ.Elem()
@@ -117,6 +125,9 @@ func columnsOf(row reflect.Type) ([]Column, error) {
 			c.Type = "Text"
 		default:
 			return nil, fmt.Errorf("no column has the type of field %s of %v", f.Name, row)
+		}
+		if must != "" && (c.Type != "Text" || must != "notempty" && must != "json") {
+			return nil, fmt.Errorf("field %s of %v is no text that must be %q", f.Name, row, must)
 		}
 	}
 	if key := columns[0]; key.Type != "Text" || key.Nullable {

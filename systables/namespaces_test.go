@@ -61,7 +61,7 @@ func TestNamespaceRules(t *testing.T) {
 	}{
 		{"namespaces", func(tx store.Txn) error { return systables.Namespaces.Put(tx, namespace("a"), namespace("a:b")) }, nil},
 		{"a count that is none", func(tx store.Txn) error {
-			return systables.Namespaces.Insert(tx, systables.Namespace{ID: "c", TableCount: 1})
+			return systables.Namespaces.Insert(tx, systables.Namespace{ID: "c", Name: "c", TableCount: 1})
 		}, systables.ErrInvalid},
 		{"tables", func(tx store.Txn) error {
 			return systables.Tables.Put(tx, tableIn("a:b", "c"), tableIn("a:b", "d"), tableIn("a", "x"))
@@ -118,7 +118,7 @@ func TestTablesFromBeforeTheRules(t *testing.T) {
 		t.Errorf("a namespace with one table and a count of none: %v, want ErrInvalid", err)
 	}
 	err = update(t, st, func(tx store.Txn) error {
-		return systables.Namespaces.Insert(tx, systables.Namespace{ID: "old", TableCount: 1})
+		return systables.Namespaces.Insert(tx, systables.Namespace{ID: "old", Name: "old", TableCount: 1})
 	})
 	if err != nil {
 		t.Fatal(err)

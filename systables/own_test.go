@@ -16,7 +16,7 @@ type note struct {
 	ID    string  `cbor:"note_id"`
 	State string  `cbor:"state" values:"draft,sent"`
 	Words int32   `cbor:"words"`
-	Tag   *string `cbor:"tag,omitempty"`
+	Tag   *string `cbor:"tag,omitempty" text:"json"`
 }
 
 func noteID(n note) string { return n.ID }
@@ -37,7 +37,7 @@ func TestNewTable(t *testing.T) {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = st.Close() })
-	tag := "new"
+	tag := `"new"`
 	want := []note{{ID: "a", State: "draft", Words: 7, Tag: &tag}, {ID: "b", State: "sent"}}
 	update := func(fn func(store.Txn) error) error { return store.Update(ctx, st, fn) }
 	if err := update(func(tx store.Txn) error { return notes.Put(tx, want...) }); err != nil {
@@ -69,6 +69,18 @@ func TestNewTable(t *testing.T) {
 	}
 }
 
+// TestEmptyKey: no row of a program's own has an empty primary key either.
+func TestEmptyKey(t *testing.T) {
+	notes, err := systables.NewTable("app", "notes", noteID)
+	if err != nil {
+		t.Fatal(err)
+	}
+	column, ok := errors.AsType[*systables.ColumnError](notes.Validate(note{State: "sent"}))
+	if !ok || column.Column != "note_id" || column.Fault != systables.FaultValue {
+		t.Errorf("fault of a note without a key: %v; want one of note_id", column)
+	}
+}
+
 func TestNewTableRefuses(t *testing.T) {
 	refused := map[string]error{}
 	_, refused["the system's schema"] = systables.NewTable("system", "notes", noteID)
@@ -83,6 +95,18 @@ func TestNewTableRefuses(t *testing.T) {
 		return ""
 	})
 	_, refused["a field without a name"] = systables.NewTable("app", "notes", func(struct{ ID string }) string { return "" })
+	_, refused["a text that must be nobody knows what"] = systables.NewTable("app", "notes", func(struct {
+		ID   string `cbor:"id"`
+		Text string `cbor:"text" text:"xml"`
+	}) string {
+		return ""
+	})
+	_, refused["a number that must be JSON"] = systables.NewTable("app", "notes", func(struct {
+		ID    string `cbor:"id"`
+		Words int32  `cbor:"words" text:"json"`
+	}) string {
+		return ""
+	})
 	_, refused["a number for a key"] = systables.NewTable("app", "notes", func(struct {
 		ID int64 `cbor:"id"`
 	}) string {

@@ -174,3 +174,55 @@ func TestPutReportsEveryRow(t *testing.T) {
 		t.Errorf("the refused rows changed the store (-want +got):\n%s", diff)
 	}
 }
+
+// TestRowsOfOlderVersions: what is refused now and was not before can be read, changed
+// elsewhere and deleted, and verify has no fault to find; but it cannot be put there.
+func TestRowsOfOlderVersions(t *testing.T) {
+	st := open(t)
+	text := "no JSON"
+	job := systables.Job{ID: "old", Status: "pending", Parameters: &text}
+	nobody := user()
+	nobody.Username, nobody.AuthData = "", &text
+	put(t, st,
+		store.Entry{Key: []byte("system.users/u1"), Value: encode(t, nobody)},
+		store.Entry{Key: []byte("system.users.username/\x02\x00"), Value: encode(t, "u1")},
+		store.Entry{Key: []byte("system.jobs/old"), Value: encode(t, job)},
+		store.Entry{Key: []byte("system.jobs.status/\x02pending\x00\x15\x80\x00\x00\x00\x00\x00\x00\x00\x02old\x00"), Value: encode(t, "old")},
+	)
+	changeUser := func(change func(*systables.User)) error {
+		return update(t, st, func(tx store.Txn) error {
+			return systables.Users.Update(tx, "u1", func(u systables.User) (systables.User, error) { change(&u); return u, nil })
+		})
+	}
+	if _, found := verify(t, st, 0); len(found) > 0 {
+		t.Errorf("verify found %v", found)
+	}
+	for what, err := range map[string]error{
+		"soft delete":        update(t, st, func(tx store.Txn) error { return systables.Users.SoftDelete(tx, "u1", 7) }),
+		"a change elsewhere": changeUser(func(u *systables.User) { u.Role = "user" }),
+		"put": update(t, st, func(tx store.Txn) error {
+			job.Status = "running"
+			return systables.Jobs.Put(tx, job)
+		}),
+	} {
+		if err != nil {
+			t.Errorf("%s: %v", what, err)
+		}
+	}
+	other := "still no JSON"
+	if err := changeUser(func(u *systables.User) { u.AuthData = &other }); !errors.Is(err, systables.ErrInvalid) {
+		t.Errorf("another text that is no JSON: %v, want ErrInvalid", err)
+	}
+	if err := changeUser(func(u *systables.User) { u.Username = "ada" }); err != nil {
+		t.Error(err)
+	}
+	if err := changeUser(func(u *systables.User) { u.Username = "" }); !errors.Is(err, systables.ErrInvalid) {
+		t.Errorf("back to no username: %v, want ErrInvalid", err)
+	}
+	err := update(t, st, func(tx store.Txn) error {
+		return errors.Join(systables.Users.Delete(tx, "u1"), systables.Jobs.Delete(tx, "old"))
+	})
+	if err != nil {
+		t.Error(err)
+	}
+}

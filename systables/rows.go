@@ -104,12 +104,12 @@ var jobsIndexes = []index[Job]{
 // User is a row of system.users.
 type User struct {
 	ID           UserID     `cbor:"user_id"`
-	Username     string     `cbor:"username"` // unique
+	Username     string     `cbor:"username" text:"notempty"` // unique
 	PasswordHash string     `cbor:"password_hash" secret:"true"`
 	Role         string     `cbor:"role" values:"user,service,dba,system"`
 	Email        *string    `cbor:"email,omitempty"`
 	AuthType     string     `cbor:"auth_type" values:"password,oauth,internal"`
-	AuthData     *string    `cbor:"auth_data,omitempty"` // JSON: provider, subject
+	AuthData     *string    `cbor:"auth_data,omitempty" text:"json"` // provider, subject
 	StorageMode  string     `cbor:"storage_mode" values:"table,region"`
 	StorageID    *string    `cbor:"storage_id,omitempty"`
 	CreatedAt    Timestamp  `cbor:"created_at"`
@@ -125,10 +125,10 @@ type User struct {
 // Namespace is a row of system.namespaces.
 type Namespace struct {
 	ID         NamespaceID `cbor:"namespace_id"`
-	Name       string      `cbor:"name"`
+	Name       string      `cbor:"name" text:"notempty"`
 	CreatedAt  Timestamp   `cbor:"created_at"`
-	Options    *string     `cbor:"options,omitempty"` // JSON
-	TableCount int32       `cbor:"table_count"`       // kept by Tables: see there
+	Options    *string     `cbor:"options,omitempty" text:"json"`
+	TableCount int32       `cbor:"table_count"` // kept by Tables: see there
 }
 
 // TableRow is a row of system.tables. Its ID is its Namespace, a colon and its Name,
@@ -136,8 +136,8 @@ type Namespace struct {
 // and a namespace that has tables cannot be deleted.
 type TableRow struct {
 	ID            TableID   `cbor:"table_id"`
-	Name          string    `cbor:"table_name"`
-	Namespace     string    `cbor:"namespace"`
+	Name          string    `cbor:"table_name" text:"notempty"`
+	Namespace     string    `cbor:"namespace" text:"notempty"`
 	Type          string    `cbor:"table_type" values:"USER,SHARED,STREAM,SYSTEM"`
 	CreatedAt     Timestamp `cbor:"created_at"`
 	SchemaVersion int32     `cbor:"schema_version"`
@@ -148,7 +148,7 @@ type TableRow struct {
 // Storage is a row of system.storages.
 type Storage struct {
 	ID                   StorageID `cbor:"storage_id"`
-	Name                 string    `cbor:"storage_name"`
+	Name                 string    `cbor:"storage_name" text:"notempty"`
 	Description          *string   `cbor:"description,omitempty"`
 	Type                 string    `cbor:"storage_type" values:"filesystem,s3,azure,gcs"`
 	BaseDirectory        string    `cbor:"base_directory"`
@@ -167,8 +167,8 @@ type LiveQuery struct {
 	TableName    string    `cbor:"table_name"`
 	QueryID      string    `cbor:"query_id"`
 	UserID       string    `cbor:"user_id"`
-	Query        string    `cbor:"query"`             // SQL
-	Options      *string   `cbor:"options,omitempty"` // JSON
+	Query        string    `cbor:"query"` // SQL
+	Options      *string   `cbor:"options,omitempty" text:"json"`
 	CreatedAt    Timestamp `cbor:"created_at"`
 	LastUpdate   Timestamp `cbor:"last_update"`
 	Changes      int64     `cbor:"changes"` // changes pushed
@@ -178,11 +178,11 @@ type LiveQuery struct {
 // Job is a row of system.jobs.
 type Job struct {
 	ID           JobID      `cbor:"job_id"`
-	Type         string     `cbor:"job_type"` // flush, retention, cleanup, …
+	Type         string     `cbor:"job_type" text:"notempty"` // flush, retention, cleanup, …
 	NamespaceID  string     `cbor:"namespace_id"`
 	TableName    *string    `cbor:"table_name,omitempty"`
 	Status       string     `cbor:"status" values:"pending,running,completed,failed,cancelled"`
-	Parameters   *string    `cbor:"parameters,omitempty"` // JSON
+	Parameters   *string    `cbor:"parameters,omitempty" text:"json"`
 	Result       *string    `cbor:"result,omitempty"`
 	Trace        *string    `cbor:"trace,omitempty"`
 	MemoryUsed   *int64     `cbor:"memory_used,omitempty"` // bytes
@@ -208,7 +208,7 @@ type AuditLog struct {
 	ActorUsername string    `cbor:"actor_username"`
 	Action        string    `cbor:"action"`
 	Target        string    `cbor:"target"`
-	Details       *string   `cbor:"details,omitempty"` // JSON
+	Details       *string   `cbor:"details,omitempty" text:"json"`
 	IPAddress     *string   `cbor:"ip_address,omitempty"`
 }
 

@@ -77,16 +77,20 @@ func TestDefinitionsMatchCatalog(t *testing.T) {
 	}
 	got := systables.Definitions()
 	unlike := cmp.Options{
-		cmpopts.IgnoreFields(systables.Definition{}, "Comment"), cmpopts.IgnoreFields(systables.Column{}, "Comment", "Values", "Secret"),
+		cmpopts.IgnoreFields(systables.Definition{}, "Comment"), cmpopts.IgnoreFields(systables.Column{}, "Comment", "Values", "NotEmpty", "JSON", "Secret"),
 	}
 	if diff := cmp.Diff(want, got, unlike); diff != "" {
 		t.Errorf("catalog and Go tables differ (-catalog +tables):\n%s", diff)
 	}
-	// The catalog says which values a column can have in the comment.
+	// The catalog says in the comment which values a column can have.
 	for i, d := range got {
 		for j, c := range d.Columns {
-			if comment := want[i].Columns[j].Comment; c.Values != nil && !strings.HasSuffix(comment, strings.Join(c.Values, ", ")) {
+			comment := want[i].Columns[j].Comment
+			if c.Values != nil && !strings.HasSuffix(comment, strings.Join(c.Values, ", ")) {
 				t.Errorf("column %s of %s can have %v and its comment is %q", c.Name, d.Name, c.Values, comment)
+			}
+			if c.JSON != strings.HasPrefix(comment, "JSON") {
+				t.Errorf("column %s of %s: JSON is %v and its comment is %q", c.Name, d.Name, c.JSON, comment)
 			}
 		}
 	}
@@ -380,7 +384,7 @@ func TestQueuedJobs(t *testing.T) {
 			{ID: "c", IdempotencyKey: key("nightly")}, {ID: "b", NotBefore: at(math.MaxInt64)},
 			{ID: "a", NotBefore: at(math.MinInt64), IdempotencyKey: key("nightly\x00")}, {ID: "f"},
 		} {
-			job.Status = "pending"
+			job.Type, job.Status = "flush", "pending"
 			err = errors.Join(err, systables.Jobs.Insert(tx, job))
 		}
 		return err
@@ -406,7 +410,7 @@ func TestQueuedJobs(t *testing.T) {
 	}
 	want([]systables.JobID{"f", "a", "b"}, map[string]systables.JobID{"": "", "nightly": "c", "nightly\x00": "", "other": "f"})
 	err = update(t, st, func(tx store.Txn) error {
-		return systables.Jobs.Insert(tx, systables.Job{ID: "g", Status: "pending", IdempotencyKey: key("nightly")})
+		return systables.Jobs.Insert(tx, systables.Job{ID: "g", Type: "flush", Status: "pending", IdempotencyKey: key("nightly")})
 	})
 	if !errors.Is(err, systables.ErrExists) {
 		t.Errorf("a second job with one key: %v, want ErrExists", err)
@@ -424,6 +428,7 @@ func TestJobsByStatus(t *testing.T) {
 			{ID: "e", Status: "pending", CreatedAt: math.MinInt64},
 			{ID: "готово", Status: "running"},
 		} {
+			j.Type = "flush"
 			if err := systables.Jobs.Insert(tx, j); err != nil {
 				return err
 			}

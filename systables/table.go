@@ -45,7 +45,8 @@ func (e *RowError) Unwrap() error { return e.Err }
 //
 // What is written is valid: see [Definition.Validate]. A row that is not, or whose
 // unique values are taken, is refused with all of its faults together, each a
-// [*ColumnError] or a match of [ErrExists], and nothing is written.
+// [*ColumnError] or a match of [ErrExists], and nothing is written. An empty text
+// and one that is no JSON, which older versions accepted, may stay where they are.
 type Table[K ~string, R any] struct {
 	name       string
 	rows       store.Partition
@@ -75,8 +76,8 @@ func newTable[K ~string, R any](name string, version uint32, key func(R) K, inde
 // R is a struct. Its fields are the columns, named by their tags "cbor", the first one
 // the primary key, which key returns. A field is a string, an int32, int64, float64,
 // bool, [Timestamp] or [JSON], or a type of string of the program's own; or, where null
-// is allowed, a pointer to one, with "omitempty" in its tag. The tags "values" and
-// "secret" are as of the rows of this package.
+// is allowed, a pointer to one, with "omitempty" in its tag. The tags "values",
+// "text" and "secret" are as of the rows of this package. No primary key is empty.
 //
 // The error says what is wrong with the names, of which schema cannot be "system", or
 // with R. To make a table reads and writes nothing.
@@ -283,10 +284,11 @@ func (t Table[K, R]) check(s store.Reader, op string, changes []*change[K, R]) e
 // checkOne encodes the row of c and adds to its faults.
 func (t Table[K, R]) checkOne(s store.Reader, c *change[K, R], unique claims[K]) error {
 	if c.row != nil {
+		before := c.entry.Value
 		if err := t.encode(c); err != nil {
 			return err
 		}
-		for _, f := range t.definition.faults([]byte(c.key), c.entry.Value) {
+		for _, f := range t.definition.faultsOfNew([]byte(c.key), c.entry.Value, before) {
 			c.faults = append(c.faults, f)
 		}
 		taken, err := t.takenOf(s, c, unique)

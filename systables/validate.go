@@ -1,6 +1,7 @@
 package systables
 
 import (
+	"bytes"
 	"cmp"
 	"encoding/json"
 	"errors"
@@ -55,7 +56,7 @@ func (t Table[K, R]) Validate(row R) error {
 	return t.definition.Validate([]byte(t.key(row)), data)
 }
 
-// Validate checks an encoded row, which is stored under key in the table's
+// Validate checks an encoded row, which is to be stored under key in the table's
 // partition, against d: that it has each column that is not nullable and no
 // others than d's, each with a value of its type that the column can have, and
 // that its primary key is key. It reports every fault together, in the order of
@@ -63,13 +64,37 @@ func (t Table[K, R]) Validate(row R) error {
 // concurrently.
 func (d Definition) Validate(key, row []byte) error {
 	var faults *multierror.Error
-	for _, f := range d.faults(key, row) {
+	for _, f := range d.faultsOfNew(key, row, nil) {
 		faults = multierror.Append(faults, f)
 	}
 	return faults.ErrorOrNil()
 }
 
-func (d Definition) faults(key, row []byte) (faults []*ColumnError) {
+// faultsOfNew returns the faults of a row that is to take the place of old, which is
+// nil if there is none. What older versions accepted is no fault where it stays.
+func (d Definition) faultsOfNew(key, row, old []byte) []*ColumnError {
+	return d.check(key, row, func(c Column, data []byte) string {
+		reason := c.checkText(data)
+		if reason == "" || old == nil {
+			return reason
+		}
+		columns, err := value.UnmarshalMap(old)
+		if err == nil && bytes.Equal(columns[c.Name], data) {
+			return ""
+		}
+		return reason
+	})
+}
+
+// faults returns the faults of a row that is stored, which older versions may have
+// written.
+func (d Definition) faults(key, row []byte) []*ColumnError {
+	return d.check(key, row, func(Column, []byte) string { return "" })
+}
+
+// check returns the faults of a row. Where a value is one that the column can have,
+// more says what else is wrong with it.
+func (d Definition) check(key, row []byte, more func(Column, []byte) string) (faults []*ColumnError) {
 	report := func(column string, fault Fault, format string, args ...any) {
 		faults = append(faults, &ColumnError{d.table(), column, fault, fmt.Sprintf(format, args...)})
 	}
@@ -89,6 +114,8 @@ func (d Definition) faults(key, row []byte) (faults []*ColumnError) {
 				report(c.Name, fault, "column %s %s", c.Name, reason)
 			} else if len(d.PrimaryKey) == 1 && d.PrimaryKey[0] == c.Name && c.Type == "Text" && textOf(data) != string(key) {
 				report(c.Name, FaultKey, "column %s, the primary key, is not the key that the row is stored under", c.Name)
+			} else if reason := more(c, data); reason != "" {
+				report(c.Name, FaultValue, "column %s %s", c.Name, reason)
 			}
 		}
 	}
@@ -145,6 +172,17 @@ func (c Column) check(data []byte) (Fault, string) {
 		return FaultValue, "is none of " + strings.Join(c.Values, ", ")
 	}
 	return "", ""
+}
+
+// checkText returns what is wrong with a value of c beyond what check found.
+func (c Column) checkText(data []byte) string {
+	switch {
+	case c.NotEmpty && textOf(data) == "":
+		return "is empty and must not be"
+	case c.JSON && !json.Valid([]byte(textOf(data))):
+		return "is no JSON"
+	}
+	return ""
 }
 
 // textOf decodes a text that was checked.

@@ -56,7 +56,7 @@ func openFull(t *testing.T) store.Store {
 		labels := systables.JSON(`{"a":1}`)
 		errs := []error{
 			systables.Namespaces.Insert(tx, systables.Namespace{ID: "ns", Name: "ns"}),
-			systables.Storages.Insert(tx, systables.Storage{ID: "local", Type: "filesystem"}),
+			systables.Storages.Insert(tx, systables.Storage{ID: "local", Name: "local", Type: "filesystem"}),
 			systables.LiveQueries.Insert(tx, systables.LiveQuery{ID: "l"}),
 			systables.AuditLogs.Insert(tx, systables.AuditLog{ID: "a"}),
 			systables.Metrics.Insert(tx, systables.Metric{ID: "m", Labels: &labels}),
@@ -65,7 +65,7 @@ func openFull(t *testing.T) store.Store {
 			u := user()
 			u.ID, u.Username = systables.UserID(fmt.Sprintf("u%d", i)), fmt.Sprintf("zoë\x00%d", i)
 			errs = append(errs, systables.Users.Insert(tx, u), systables.Jobs.Insert(tx, systables.Job{
-				ID: systables.JobID(fmt.Sprintf("j%d", i)), Status: []string{"pending", "running", "failed"}[i%3], CreatedAt: systables.Timestamp(-i),
+				ID: systables.JobID(fmt.Sprintf("j%d", i)), Type: "flush", Status: []string{"pending", "running", "failed"}[i%3], CreatedAt: systables.Timestamp(-i),
 			}))
 		}
 		return errors.Join(errs...)

@@ -141,8 +141,12 @@ func notes(d systables.Definition, c systables.Column) string {
 	if slices.Contains(d.PrimaryKey, c.Name) {
 		notes = append(notes, "primary key")
 	}
-	if isSecret(d, c) {
+	k := known(d, c)
+	if k.Secret {
 		notes = append(notes, "secret")
+	}
+	if k.NotEmpty {
+		notes = append(notes, "not empty")
 	}
 	if c.Comment != "" {
 		notes = append(notes, strings.ReplaceAll(c.Comment, "|", `\|`))
@@ -150,12 +154,12 @@ func notes(d systables.Definition, c systables.Column) string {
 	return strings.Join(notes, "; ")
 }
 
-// isSecret looks where it is said: in this program's tables.
-func isSecret(d systables.Definition, c systables.Column) bool {
-	for _, known := range systables.Definitions() {
-		if known.Name == d.Name && slices.ContainsFunc(known.Columns, func(k systables.Column) bool { return k.Name == c.Name && k.Secret }) {
-			return true
+// known returns c as this program knows it, which says more than the catalog.
+func known(d systables.Definition, c systables.Column) systables.Column {
+	for _, table := range systables.Definitions() {
+		if i := slices.IndexFunc(table.Columns, func(k systables.Column) bool { return k.Name == c.Name }); table.Name == d.Name && i >= 0 {
+			return table.Columns[i]
 		}
 	}
-	return false
+	return systables.Column{}
 }

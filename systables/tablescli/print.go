@@ -41,7 +41,7 @@ type row struct {
 }
 
 // newRow decodes a row. All columns of d are in it, null or not.
-func newRow(d systables.Definition, key string, data []byte, masked func(column string) bool) row {
+func newRow(d systables.Definition, key string, data []byte, known map[string]systables.Column, secrets bool) row {
 	columns, err := value.UnmarshalMap(data)
 	if err != nil {
 		return row{Key: key, Malformed: true}
@@ -51,13 +51,16 @@ func newRow(d systables.Definition, key string, data []byte, masked func(column 
 		r.Columns[c.Name] = nil
 	}
 	for name, data := range columns {
-		if masked(name) {
+		if !secrets && masked(known, name) {
 			r.Columns[name] = secret
 			continue
 		}
 		typ := ""
 		if i := slices.IndexFunc(d.Columns, func(c systables.Column) bool { return c.Name == name }); i >= 0 {
 			typ = d.Columns[i].Type
+		}
+		if known[name].JSON {
+			typ = "Json"
 		}
 		v, ok := shown(typ, data)
 		if !ok {
@@ -86,7 +89,7 @@ func shown(typ string, data []byte) (v any, ok bool) {
 		return f, ok
 	case "Json":
 		text, ok := as[string](data)
-		if raw := []byte(text.(string)); json.Valid(raw) {
+		if raw := []byte(text.(string)); json.Valid(raw) && string(bytes.TrimSpace(raw)) != "null" { // which no column is
 			return json.RawMessage(raw), ok
 		}
 		return text, ok

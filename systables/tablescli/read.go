@@ -53,17 +53,24 @@ func partition(d systables.Definition, index string) (store.Partition, error) {
 	return part, nil
 }
 
-// masked returns which columns are not to be shown.
-func masked(d systables.Definition, secrets bool) func(column string) bool {
-	shown := map[string]bool{}
+// knownColumns are the columns of a table that this program knows, by name.
+func knownColumns(d systables.Definition) map[string]systables.Column {
+	columns := map[string]systables.Column{}
 	for _, known := range systables.Definitions() {
+		if known.Name != d.Name {
+			continue
+		}
 		for _, c := range known.Columns {
-			if known.Name == d.Name && !c.Secret {
-				shown[c.Name] = true
-			}
+			columns[c.Name] = c
 		}
 	}
-	return func(column string) bool { return !secrets && !shown[column] }
+	return columns
+}
+
+// masked reports whether a column is not to be shown unless that is asked for.
+func masked(known map[string]systables.Column, column string) bool {
+	c, ok := known[column]
+	return !ok || c.Secret
 }
 
 type (
@@ -133,9 +140,9 @@ func (sum *summary) count(s store.Reader, d systables.Definition, index string) 
 func detail(s store.Reader, d systables.Definition) (details, error) {
 	sum, err := summarize(s, d)
 	out := details{summary: sum, PrimaryKey: d.PrimaryKey, Indexes: sum.indexes}
-	secret := masked(d, false)
+	known := knownColumns(d)
 	for _, c := range d.Columns {
-		out.Columns = append(out.Columns, column{c.Name, c.Type, c.Nullable, secret(c.Name), c.Comment})
+		out.Columns = append(out.Columns, column{c.Name, c.Type, c.Nullable, masked(known, c.Name), c.Comment})
 	}
 	return out, err
 }

@@ -19,8 +19,8 @@
 // bytes are the keys and values of the rows and their index entries. columns of
 // table is a list of {name, type, nullable, secret, comment} and indexes one of
 // {name, columns, unique, entries}. columns of get and scan is an object: null
-// where the row has none, numbers, booleans and texts as they are, Json as JSON,
-// a Timestamp as RFC 3339 in UTC, or as its milliseconds beyond the years 0 to 9999.
+// where the row has none, numbers, booleans and texts as they are, Json, and a text
+// that this program knows to be JSON, as JSON, a Timestamp as RFC 3339 in UTC, or as its milliseconds beyond the years 0 to 9999.
 // A value that is not of its column's type is shown as what it is, or as a text in the
 // notation of dump, and a masked one as the text "[secret]". malformed is true of a row that is no map of
 // columns.
@@ -120,7 +120,7 @@ func get(view cli.View) *cobra.Command {
 				if err != nil {
 					return err
 				}
-				r := newRow(d, args[1], e.Value, masked(d, secrets))
+				r := newRow(d, args[1], e.Value, knownColumns(d), secrets)
 				if r.Malformed {
 					return fmt.Errorf("%w: the row is no map of columns: see dump", store.ErrCorrupt)
 				}
@@ -169,12 +169,12 @@ in the order of their keys. Times are 2025-01-15 or 2025-01-15T12:00:00Z.`,
 				show = func(r row) error { return lines.Encode(r) }
 			}
 			malformed := 0
-			hidden := masked(d, secrets)
+			known := knownColumns(d)
 			for e, err := range q.rows(s, d) {
 				if err != nil {
 					return err
 				}
-				r := newRow(d, string(e.Key), e.Value, hidden)
+				r := newRow(d, string(e.Key), e.Value, known, secrets)
 				if r.Malformed {
 					malformed++
 				}
