@@ -2,11 +2,15 @@ package systables
 
 import (
 	"bytes"
+	"cmp"
 	"iter"
+	"math"
+	"slices"
 	"time"
 
 	"github.com/kvmigrate/kvmigrate/store"
 	"github.com/kvmigrate/kvmigrate/store/tuple"
+	"github.com/kvmigrate/kvmigrate/systables/internal/merge"
 )
 
 // All yields the rows whose key starts with prefix, in key order; break out to
@@ -55,38 +59,62 @@ type TimeRange struct {
 // index. It reads no others and holds one at a time; break out to limit them. Its
 // errors, and what the transaction may do meanwhile, are as of [JobsByStatus].
 func AuditLogsByTime(s store.Reader, r TimeRange) iter.Seq2[AuditLog, error] {
-	return AuditLogs.byTime(s, AuditLogs.indexes[0], r)
+	return AuditLogs.byTime(s, AuditLogs.indexes[0], nil, r)
 }
 
 // MetricsByTime yields the metrics of a time range in the order in which they were
 // recorded, as [AuditLogsByTime].
 func MetricsByTime(s store.Reader, r TimeRange) iter.Seq2[Metric, error] {
-	return Metrics.byTime(s, Metrics.indexes[0], r)
+	return Metrics.byTime(s, Metrics.indexes[0], nil, r)
 }
 
-// byTime yields rows through ix, whose first column is the time.
-func (t Table[K, R]) byTime(s store.Reader, ix index[R], r TimeRange) iter.Seq2[R, error] {
-	since, until := r.bounds(ix.part)
-	scan := store.Scan{Prefix: ix.part.Prefix(), From: since}
+// JobsByTime yields the jobs, whatever their status, that were created in a time range,
+// as [AuditLogsByTime]; it holds one of each status. A job whose status the transaction
+// changes before its turn may not be yielded.
+//
+// There is no index by the time at which jobs started or completed. Those that
+// completed since some time can have been created at any time before.
+func JobsByTime(s store.Reader, r TimeRange) iter.Seq2[Job, error] {
+	status, _ := Jobs.definition.column("status")
+	seqs := make([]iter.Seq2[Job, error], len(status.Values))
+	for i, value := range status.Values {
+		seqs[i] = Jobs.byTime(s, Jobs.indexes[jobsByStatus], tuple.AppendString(nil, value), r)
+	}
+	return merge.Sorted(func(a, b Job) int {
+		if r.NewestFirst {
+			a, b = b, a
+		}
+		return cmp.Or(cmp.Compare(a.CreatedAt, b.CreatedAt), cmp.Compare(a.ID, b.ID))
+	}, seqs...)
+}
+
+// byTime yields rows through the part of ix that has the elements of prefix, in which
+// the next column is the time.
+func (t Table[K, R]) byTime(s store.Reader, ix index[R], prefix []byte, r TimeRange) iter.Seq2[R, error] {
+	prefix = ix.part.Key(prefix)
+	since, until := r.bounds(prefix)
+	scan := store.Scan{Prefix: prefix, From: since}
 	if r.NewestFirst {
 		scan.From, scan.Reverse = until, true
 	}
 	return t.through(s, ix, scan, func(key []byte) bool {
-		return bytes.Compare(key, since) >= 0 && (until == nil || bytes.Compare(key, until) < 0)
+		return bytes.Compare(key, since) >= 0 && bytes.Compare(key, until) < 0
 	})
 }
 
-// bounds returns the first key of part that is in r, and the first after it, each
-// nil if there is no bound. No entry has exactly such a key, because its columns go
-// on after the time.
-func (r TimeRange) bounds(part store.Partition) (since, until []byte) {
+// bounds returns the first key that has prefix and then a time in r, and one after
+// the last. No entry has exactly such a key, because its columns go on after the
+// time.
+func (r TimeRange) bounds(prefix []byte) (since, until []byte) {
+	first := int64(math.MinInt64)
 	if !r.Since.IsZero() {
-		since = part.Key(tuple.AppendInt(nil, ceil(r.Since)))
+		first = ceil(r.Since)
 	}
+	since = tuple.AppendInt(slices.Clone(prefix), first)
 	if !r.Until.IsZero() {
-		until = part.Key(tuple.AppendInt(nil, ceil(r.Until)))
+		return since, tuple.AppendInt(slices.Clone(prefix), ceil(r.Until))
 	}
-	return since, until
+	return since, append(tuple.AppendInt(slices.Clone(prefix), math.MaxInt64), 0xff) // with which no element starts
 }
 
 // ceil returns the first millisecond that is not before t.

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"iter"
 	"math"
+	"slices"
 	"testing"
 	"time"
 
@@ -67,6 +68,7 @@ func TestScans(t *testing.T) {
 func TestByTime(t *testing.T) {
 	st := open(t)
 	at := time.UnixMilli
+	statuses := []string{"pending", "running", "completed", "failed", "cancelled"}
 	times := map[string]systables.Timestamp{
 		"first": math.MinInt64, "before": -1, "epoch": 0, "z-early": 1000, "a-late": 1002, "twin-1": 1001, "twin-2": 1001, "last": math.MaxInt64,
 	}
@@ -75,7 +77,8 @@ func TestByTime(t *testing.T) {
 		for id, at := range times {
 			errs = append(errs,
 				systables.AuditLogs.Insert(tx, systables.AuditLog{ID: systables.AuditID(id), Timestamp: at}),
-				systables.Metrics.Insert(tx, systables.Metric{ID: systables.MetricID(id), RecordedAt: at}))
+				systables.Metrics.Insert(tx, systables.Metric{ID: systables.MetricID(id), RecordedAt: at}),
+				systables.Jobs.Insert(tx, systables.Job{ID: systables.JobID(id), Type: "flush", Status: statuses[len(id)%len(statuses)], CreatedAt: at}))
 		}
 		return errors.Join(errs...)
 	}); err != nil {
@@ -116,6 +119,10 @@ func TestByTime(t *testing.T) {
 			metrics, err := collect(systables.MetricsByTime(s, tt.r), func(r systables.Metric) string { return string(r.ID) }, tt.limit)
 			if diff := cmp.Diff(tt.want, metrics); diff != "" || err != nil {
 				t.Errorf("metrics, %s: %v (-want +got):\n%s", name, err, diff)
+			}
+			jobs, err := collect(systables.JobsByTime(s, tt.r), func(r systables.Job) string { return string(r.ID) }, tt.limit)
+			if diff := cmp.Diff(tt.want, jobs); diff != "" || err != nil {
+				t.Errorf("jobs, %s: %v (-want +got):\n%s", name, err, diff)
 			}
 		}
 		return nil
@@ -172,6 +179,47 @@ func TestByTimeReadsTheRangeAlone(t *testing.T) {
 			}
 			// A row and its index entry each, and the entry that is beyond the range.
 			if most := 2*(until-since) + 1; c.n > most {
+				t.Errorf("newest first %v: read %d entries, want at most %d", newest, c.n, most)
+			}
+		}
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+// TestJobsByTimeReadsTheRangeAlone: nor with the number of jobs, of whatever status.
+func TestJobsByTimeReadsTheRangeAlone(t *testing.T) {
+	st := open(t)
+	statuses := []string{"pending", "running", "completed", "failed", "cancelled"}
+	const rows, since, until = 1000, 500, 510
+	if err := update(t, st, func(tx store.Txn) error {
+		for i := range rows {
+			job := systables.Job{
+				ID: systables.JobID(fmt.Sprint(i * 7919 % rows)), Type: "flush", Status: statuses[i/3%len(statuses)], CreatedAt: systables.Timestamp(i),
+			}
+			if err := systables.Jobs.Insert(tx, job); err != nil {
+				return err
+			}
+		}
+		return nil
+	}); err != nil {
+		t.Fatal(err)
+	}
+	// A transaction that writes may read so as well.
+	err := update(t, st, func(tx store.Txn) error {
+		for _, newest := range []bool{false, true} {
+			c := &counted{Reader: tx}
+			r := systables.TimeRange{Since: time.UnixMilli(since), Until: time.UnixMilli(until), NewestFirst: newest}
+			got, err := collect(systables.JobsByTime(c, r), func(r systables.Job) systables.Timestamp { return r.CreatedAt }, 0)
+			if newest {
+				slices.Reverse(got)
+			}
+			if err != nil || len(got) != until-since || !slices.IsSorted(got) {
+				t.Errorf("newest first %v: %v, %v", newest, got, err)
+			}
+			if most := 2*(until-since) + len(statuses); c.n > most {
 				t.Errorf("newest first %v: read %d entries, want at most %d", newest, c.n, most)
 			}
 		}
