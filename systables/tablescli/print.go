@@ -162,7 +162,7 @@ func printable(s string) string {
 }
 
 // printLine prints a row on one line, without what is null or masked.
-func printLine(w io.Writer, d systables.Definition, r row) error {
+func printLine(w io.Writer, d systables.Definition, r row, wide bool) error {
 	var line strings.Builder
 	line.WriteString(text(r.Key))
 	if r.Malformed {
@@ -173,7 +173,11 @@ func printLine(w io.Writer, d systables.Definition, r row) error {
 			fmt.Fprintf(&line, "  %s=%s", printable(name), text(v))
 		}
 	}
-	_, err := fmt.Fprintln(w, cut(line.String()))
+	shown := line.String()
+	if !wide {
+		shown = cut(shown)
+	}
+	_, err := fmt.Fprintln(w, shown)
 	return err
 }
 

@@ -3,16 +3,12 @@ package tablescli
 import (
 	"errors"
 	"fmt"
-	"iter"
 	"slices"
 	"strings"
-	"time"
 
 	"github.com/kvmigrate/kvmigrate/migrate/cli"
 	"github.com/kvmigrate/kvmigrate/migrations"
 	"github.com/kvmigrate/kvmigrate/store"
-	"github.com/kvmigrate/kvmigrate/store/tuple"
-	"github.com/kvmigrate/kvmigrate/store/value"
 	"github.com/kvmigrate/kvmigrate/systables"
 )
 
@@ -145,135 +141,4 @@ func detail(s store.Reader, d systables.Definition) (details, error) {
 		out.Columns = append(out.Columns, column{c.Name, c.Type, c.Nullable, masked(known, c.Name), c.Comment})
 	}
 	return out, err
-}
-
-// A query selects rows of a table.
-type query struct {
-	prefix       string
-	since, until time.Time // zero if there is no bound
-	limit        int       // 0 if there is none
-	reverse      bool
-}
-
-// rows yields the rows that q selects, as entries with their primary key.
-func (q query) rows(s store.Reader, d systables.Definition) iter.Seq2[store.Entry, error] {
-	return func(yield func(store.Entry, error) bool) {
-		n := 0
-		for e, err := range q.all(s, d) {
-			if !yield(e, err) || err != nil {
-				return
-			}
-			if n++; n == q.limit {
-				return
-			}
-		}
-	}
-}
-
-// all is rows without the limit.
-func (q query) all(s store.Reader, d systables.Definition) iter.Seq2[store.Entry, error] {
-	fail := func(err error) iter.Seq2[store.Entry, error] {
-		return func(yield func(store.Entry, error) bool) { yield(store.Entry{}, err) }
-	}
-	rows, err := partition(d, "")
-	if err != nil {
-		return fail(err)
-	}
-	if q.since.IsZero() && q.until.IsZero() {
-		return q.byKey(s, rows, func([]byte) bool { return true })
-	}
-	i := slices.IndexFunc(d.Columns, func(c systables.Column) bool { return c.Type == "Timestamp" })
-	if i < 0 {
-		return fail(cli.Usage(fmt.Errorf("--since and --until: %s has no column of a time", rows.Name())))
-	}
-	for _, ix := range d.Indexes {
-		if len(ix.Columns) > 0 && ix.Columns[0] == d.Columns[i].Name {
-			part, err := partition(d, ix.Name)
-			if err != nil {
-				return fail(err)
-			}
-			return q.byTime(s, rows, part)
-		}
-	}
-	return q.byKey(s, rows, func(row []byte) bool {
-		columns, err := value.UnmarshalMap(row)
-		if err != nil {
-			return true // it may be of that time, and is shown as malformed
-		}
-		var ms int64
-		if data, ok := columns[d.Columns[i].Name]; !ok || value.Unmarshal(data, &ms) != nil {
-			return false
-		}
-		return !q.before(ms) && !q.after(ms)
-	})
-}
-
-func (q query) before(ms int64) bool { return !q.since.IsZero() && time.UnixMilli(ms).Before(q.since) }
-func (q query) after(ms int64) bool  { return !q.until.IsZero() && !time.UnixMilli(ms).Before(q.until) }
-
-// byKey yields the rows of which keep is true in the order of their keys.
-func (q query) byKey(s store.Reader, rows store.Partition, keep func(row []byte) bool) iter.Seq2[store.Entry, error] {
-	return func(yield func(store.Entry, error) bool) {
-		for e, err := range s.Scan(store.Scan{Prefix: rows.Key([]byte(q.prefix)), Reverse: q.reverse}) {
-			if err == nil {
-				if !keep(e.Value) {
-					continue
-				}
-				e.Key, _ = rows.Cut(e.Key)
-			}
-			if !yield(e, err) {
-				return
-			}
-		}
-	}
-}
-
-// byTime yields the rows in the order of an index by time.
-func (q query) byTime(s store.Reader, rows, ix store.Partition) iter.Seq2[store.Entry, error] {
-	return func(yield func(store.Entry, error) bool) {
-		for entry, err := range s.Scan(q.scan(ix)) {
-			if err != nil {
-				yield(store.Entry{}, err)
-				return
-			}
-			key, _ := ix.Cut(entry.Key)
-			elements, err := tuple.Decode(key)
-			var ms int64
-			var id string
-			if err == nil && len(elements) > 0 {
-				ms, _ = elements[0].(int64)
-				err = value.Unmarshal(entry.Value, &id)
-			}
-			if err != nil {
-				yield(store.Entry{}, fmt.Errorf("%w: an entry of index %s: see verify", store.ErrCorrupt, ix.Name()))
-				return
-			}
-			if q.reverse && q.before(ms) || !q.reverse && q.after(ms) {
-				return
-			}
-			if q.before(ms) || q.after(ms) || !strings.HasPrefix(id, q.prefix) {
-				continue
-			}
-			e, err := s.Get(rows.Key([]byte(id)))
-			if errors.Is(err, store.ErrNotFound) {
-				continue // it expired; verify finds an entry without a row
-			}
-			e.Key = []byte(id)
-			if !yield(e, err) || err != nil {
-				return
-			}
-		}
-	}
-}
-
-// scan returns the part of an index by time that holds all of q's rows.
-func (q query) scan(ix store.Partition) store.Scan {
-	scan := store.Scan{Prefix: ix.Prefix(), Reverse: q.reverse}
-	switch {
-	case q.reverse && !q.until.IsZero():
-		scan.From = ix.Key(tuple.AppendInt(nil, q.until.UnixMilli()+1))
-	case !q.reverse && !q.since.IsZero():
-		scan.From = ix.Key(tuple.AppendInt(nil, q.since.UnixMilli()))
-	}
-	return scan
 }

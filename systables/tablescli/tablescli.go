@@ -29,6 +29,8 @@ package tablescli
 import (
 	"errors"
 	"fmt"
+	"strconv"
+	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -135,42 +137,57 @@ func get(view cli.View) *cobra.Command {
 }
 
 func scan(view cli.View) *cobra.Command {
-	var asJSON, secrets bool
+	var asJSON, secrets, wide bool
 	var q query
 	cmd := &cobra.Command{
 		Use:   "scan TABLE",
 		Short: "Show the rows of a system table, each on one line",
-		Long: `Show the rows of a system table, each on one line of at most 80 columns, without
-what is null or masked; --json has all of each row.
+		Long: `Show the rows of a system table, each on one line, without what is null or masked.
+Lines are cut to 80 columns, unless --wide is given; --json has all of each row.
 
---since and --until go by the first column of type Timestamp. If the table has an
-index by it, the rows come in its order and no others are read; otherwise they come
-in the order of their keys. Times are 2025-01-15 or 2025-01-15T12:00:00Z.`,
+Rows come in the order of their keys. With --since, --until or --by they come in the
+order of a time, if the table has an index by it, and no others are read; if it has
+none, scan says so, reads the whole table and keeps the order of keys.
+
+A time is 2025-01-15, which begins in UTC, 2025-01-15T12:00:00Z, or how long ago:
+90m, 36h, 7d.`,
+		Example: `  kvmigrate --store DIR scan audit_logs --since 24h --prefix audit_
+  kvmigrate --store DIR scan jobs --by created_at --reverse --limit 10
+  kvmigrate --store DIR scan users --json --show-secrets`,
 		Args: args(1, "a table"),
 	}
 	cmd.Flags().StringVar(&q.prefix, "prefix", "", "only rows whose key starts with this")
+	cmd.Flags().StringVar(&q.by, "by", "", "the column of times to go by; the table's first one if there is --since or --until")
 	cmd.Flags().Var((*moment)(&q.since), "since", "only rows of this time or later")
 	cmd.Flags().Var((*moment)(&q.until), "until", "only rows of before this time")
 	cmd.Flags().IntVar(&q.limit, "limit", 0, "at most so many rows; 0 is all")
 	cmd.Flags().BoolVar(&q.reverse, "reverse", false, "in the opposite order")
+	cmd.Flags().BoolVar(&wide, "wide", false, "do not cut the lines")
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
-		if q.limit < 0 {
-			return cli.Usage(errors.New("--limit is less than 0"))
+		if err := q.check(); err != nil {
+			return err
 		}
 		return view(cmd, func(s store.Reader) error {
 			d, err := definitionOf(s, args[0])
 			if err != nil {
 				return err
 			}
+			src, err := q.source(d)
+			if err != nil {
+				return err
+			}
+			if src.column != "" && !src.indexed {
+				cmd.PrintErrf("note: %s has no index by %s: all of it is read, in the order of its keys\n", src.rows.Name(), printable(src.column))
+			}
 			w := cmd.OutOrStdout()
-			show := func(r row) error { return printLine(w, d, r) }
+			show := func(r row) error { return printLine(w, d, r, wide) }
 			if asJSON {
 				lines := jsonTo(w)
 				show = func(r row) error { return lines.Encode(r) }
 			}
 			malformed := 0
 			known := knownColumns(d)
-			for e, err := range q.rows(s, d) {
+			for e, err := range q.find(s, src) {
 				if err != nil {
 					return err
 				}
@@ -226,6 +243,7 @@ func (m *moment) String() string {
 
 func (*moment) Type() string { return "time" }
 
+// Set takes a time, or how long ago it was.
 func (m *moment) Set(text string) error {
 	for _, layout := range []string{time.RFC3339, time.DateOnly} {
 		if t, err := time.Parse(layout, text); err == nil {
@@ -233,5 +251,15 @@ func (m *moment) Set(text string) error {
 			return nil
 		}
 	}
-	return errors.New("want a time like 2025-01-15 or 2025-01-15T12:00:00Z")
+	if days, ok := strings.CutSuffix(text, "d"); ok {
+		if n, err := strconv.ParseUint(days, 10, 16); err == nil {
+			*m = moment(time.Now().AddDate(0, 0, -int(n)))
+			return nil
+		}
+	}
+	if ago, err := time.ParseDuration(text); err == nil && ago >= 0 {
+		*m = moment(time.Now().Add(-ago))
+		return nil
+	}
+	return errors.New("want a time like 2025-01-15 or 2025-01-15T12:00:00Z, or how long ago, like 90m, 36h or 7d")
 }
