@@ -151,9 +151,9 @@ none, scan says so, reads the whole table and keeps the order of keys.
 
 A time is 2025-01-15, which begins in UTC, 2025-01-15T12:00:00Z, or how long ago:
 90m, 36h, 7d.`,
-		Example: `  kvmigrate --store DIR scan audit_logs --since 24h --prefix audit_
-  kvmigrate --store DIR scan jobs --by created_at --reverse --limit 10
-  kvmigrate --store DIR scan users --json --show-secrets`,
+		Example: `  scan audit_logs --since 24h
+  scan jobs --by created_at --reverse --limit 10
+  scan users --json --show-secrets`,
 		Args: args(1, "a table"),
 	}
 	cmd.Flags().StringVar(&q.prefix, "prefix", "", "only rows whose key starts with this")

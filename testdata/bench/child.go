@@ -20,7 +20,7 @@ const childCommand = "child"
 
 // A job is what a child is to do to the store in Dir.
 type job struct {
-	What string // "fill", "burn", "heap", "create", "badger", "initialize", "restart" or one of ways
+	What string // "fill", "burn", "heap", "create", "badger", "defaults", "initialize", "restart" or one of ways
 	Dir  string
 	Rows int
 }
@@ -105,7 +105,7 @@ func child(ctx context.Context, data string, stdin io.Reader, stdout io.Writer) 
 		r.Heap, err = measureHeap(ctx, j.Dir)
 	case "create":
 		r, err = startWhole(ctx, j.Dir)
-	case "badger", "initialize", "restart":
+	case "badger", "defaults", "initialize", "restart":
 		r, err = startParts(ctx, j.Dir, j.What)
 	default:
 		r, err = measureRewrite(ctx, j)

@@ -194,7 +194,7 @@ func opening(ctx context.Context, b *bench) error {
 		return err
 	}
 	restarted, err := alternate(b.pick(81, 11), starts("badger", "badger"), starts("initialize", "initialize"),
-		starts("restart", "restart"), starts("whole", "create"), starts("twin", "badger"))
+		starts("restart", "restart"), starts("whole", "create"), starts("twin", "badger"), starts("defaults", "defaults"))
 	if err != nil {
 		return err
 	}
@@ -210,6 +210,7 @@ func opening(ctx context.Context, b *bench) error {
 	b.add("Badger's first read alone, over its Open", ratios(each(restarted["badger"], seconds), alone), unbound)
 	b.add("Badger's Open alone, in ms", each(alone, milliseconds), unbound)
 	b.add("Badger's Open alone, over itself", ratios(each(restarted["twin"], openSeconds), alone), unbound)
+	b.add("Badger's Open with its default options, over that", ratios(each(restarted["defaults"], openSeconds), alone), unbound)
 	b.add("restart as a whole, over Badger's Open alone", ratios(each(restarted["whole"], seconds), alone), unbound)
 	b.add("new store, Badger's Open included, in ms", each(each(created["create"], seconds), milliseconds), below(100))
 	return nil
@@ -230,12 +231,16 @@ func startWhole(ctx context.Context, dir string) (r result, err error) {
 	return r, db.Close(ctx)
 }
 
-// startParts opens the database in dir as badgerstore does, and then takes those steps of
-// the start-up of an existing store that what names, or for "badger" reads one key.
+// startParts opens the database in dir as badgerstore does, or for "defaults" as Badger
+// does by itself, and then takes those steps of the start-up of an existing store that
+// what names, or for the two that name none reads one key.
 func startParts(ctx context.Context, dir, what string) (r result, err error) {
+	o := badger.DefaultOptions(dir).WithLogger(nil)
+	if what != "defaults" {
+		o = o.WithSyncWrites(true).WithMetricsEnabled(false).WithVerifyValueChecksum(true)
+	}
 	begun := time.Now()
-	handle, err := badger.Open(badger.DefaultOptions(dir).WithSyncWrites(true).WithMetricsEnabled(false).
-		WithVerifyValueChecksum(true).WithLogger(nil))
+	handle, err := badger.Open(o)
 	if err != nil {
 		return r, err
 	}
@@ -246,7 +251,7 @@ func startParts(ctx context.Context, dir, what string) (r result, err error) {
 		return r, err
 	}
 	switch what {
-	case "badger":
+	case "badger", "defaults":
 		r.Seconds, err = readVersion(handle)
 	case "initialize":
 		r.Seconds, err = initializeAgain(ctx, st)
