@@ -52,8 +52,8 @@ var looks = []struct {
 	{"`kvmigrate tables` and `table` say what there is. They show a store of any version as it is, and do not write it. Nothing that a store holds acts on the terminal.", []string{
 		"tables", "table storages",
 	}},
-	{"`get` shows one row by its primary key. Secret columns are masked, and so is each column that the program does not know.", []string{
-		"get users u1", "get users nobody",
+	{"`get` shows one row by its primary key, or by a column that has a unique index. Secret columns are masked, and so is each column that the program does not know.", []string{
+		"get users u1", "get users --by username nobody",
 	}},
 	{"`--show-secrets` shows what is masked, `--json` all of a row for programs.", []string{
 		"get storages archive --json", "get storages archive --json --show-secrets",

@@ -9,6 +9,8 @@ import (
 	"github.com/kvmigrate/kvmigrate/migrate/cli"
 	"github.com/kvmigrate/kvmigrate/migrations"
 	"github.com/kvmigrate/kvmigrate/store"
+	"github.com/kvmigrate/kvmigrate/store/tuple"
+	"github.com/kvmigrate/kvmigrate/store/value"
 	"github.com/kvmigrate/kvmigrate/systables"
 )
 
@@ -47,6 +49,37 @@ func partition(d systables.Definition, index string) (store.Partition, error) {
 		return part, fmt.Errorf("%w: catalog: %w", store.ErrCorrupt, err)
 	}
 	return part, nil
+}
+
+// keyBy returns the primary key of the row that has a text in a column with a unique
+// index. The error matches store.ErrNotFound if there is none.
+func keyBy(s store.Reader, d systables.Definition, column, text string) (key string, err error) {
+	var unique []string
+	for _, ix := range d.Indexes {
+		if !ix.Unique || len(ix.Columns) != 1 {
+			continue
+		}
+		if ix.Columns[0] != column {
+			unique = append(unique, ix.Columns[0])
+			continue
+		}
+		part, err := partition(d, ix.Name)
+		if err != nil {
+			return "", err
+		}
+		e, err := s.Get(part.Key(tuple.AppendString(nil, text)))
+		if err != nil {
+			return "", err
+		}
+		if err := value.Unmarshal(e.Value, &key); err != nil {
+			return "", fmt.Errorf("%w: an entry of index %s: see verify", store.ErrCorrupt, part.Name())
+		}
+		return key, nil
+	}
+	if len(unique) == 0 {
+		return "", cli.Usage(fmt.Errorf("--by %q: table %s has no unique index", column, printable(d.Name)))
+	}
+	return "", cli.Usage(fmt.Errorf("--by %q: the columns of table %s with a unique index are %s", column, printable(d.Name), printable(strings.Join(unique, ", "))))
 }
 
 // knownColumns are the columns of a table that this program knows, by name.

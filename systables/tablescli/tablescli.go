@@ -101,28 +101,38 @@ func table(view cli.View) *cobra.Command {
 
 func get(view cli.View) *cobra.Command {
 	var asJSON, secrets bool
+	var by string
 	cmd := &cobra.Command{
 		Use:   "get TABLE KEY",
 		Short: "Show a row of a system table",
-		Args:  args(2, "a table and a primary key"),
+		Example: `  get users 018f3c6e-0000-7000-8000-000000000001
+  get users --by username ada`,
+		Args: args(2, "a table and a primary key, or with --by a column's value"),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			return view(cmd, func(s store.Reader) error {
 				d, err := definitionOf(s, args[0])
 				if err != nil {
 					return err
 				}
-				part, err := partition(d, "")
+				rows, err := partition(d, "")
 				if err != nil {
 					return err
 				}
-				e, err := s.Get(part.Key([]byte(args[1])))
+				key := args[1]
+				if by != "" {
+					key, err = keyBy(s, d, by, key)
+				}
+				var e store.Entry
+				if err == nil {
+					e, err = s.Get(rows.Key([]byte(key)))
+				}
 				if errors.Is(err, store.ErrNotFound) {
-					return &systables.RowError{Op: "get", Table: part.Name(), Key: args[1], Err: systables.ErrNotFound}
+					return &systables.RowError{Op: "get", Table: rows.Name(), Key: key, Err: systables.ErrNotFound}
 				}
 				if err != nil {
 					return err
 				}
-				r := newRow(d, args[1], e.Value, knownColumns(d), secrets)
+				r := newRow(d, key, e.Value, knownColumns(d), secrets)
 				if r.Malformed {
 					return fmt.Errorf("%w: the row is no map of columns: see dump", store.ErrCorrupt)
 				}
@@ -133,6 +143,7 @@ func get(view cli.View) *cobra.Command {
 			})
 		},
 	}
+	cmd.Flags().StringVar(&by, "by", "", "find the row by this column, which has a unique index")
 	return withJSON(withSecrets(cmd, &secrets), &asJSON)
 }
 
