@@ -35,7 +35,7 @@ type Column struct {
 	// NotEmpty says that a text which is written is not empty, and JSON that it is
 	// the text of a JSON value. Rows of older versions can have others. The catalog
 	// does not store it.
-	NotEmpty, JSON bool
+	NotEmpty, JSON bool `cbor:"-"`
 
 	// Secret says that values are not to be shown to people unless they ask for
 	// them. The catalog does not store it.
