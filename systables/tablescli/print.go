@@ -27,6 +27,10 @@ import (
 // width is how many columns of a terminal a line of text takes at most.
 const width = 80
 
+// terminal says how wide characters are. Those that are ambiguous, such as "…", have one
+// column, as terminals of today show them also where the locale is an East Asian one.
+var terminal = runewidth.Condition{StrictEmojiNeutral: true}
+
 // A mask stands for a value that is not shown. It has a type of its own, so that no
 // value is taken for one.
 type mask string
@@ -265,7 +269,7 @@ func aligned(cells [][]string) []string {
 	for _, line := range cells {
 		widths = append(widths, make([]int, max(0, len(line)-len(widths)))...)
 		for i, cell := range line {
-			widths[i] = max(widths[i], runewidth.StringWidth(cell))
+			widths[i] = max(widths[i], terminal.StringWidth(cell))
 		}
 	}
 	lines := make([]string, len(cells))
@@ -277,7 +281,7 @@ func aligned(cells [][]string) []string {
 			}
 			b.WriteString(cell)
 			if j < len(line)-1 {
-				b.WriteString(strings.Repeat(" ", widths[j]-runewidth.StringWidth(cell)))
+				b.WriteString(strings.Repeat(" ", widths[j]-terminal.StringWidth(cell)))
 			}
 		}
 		lines[i] = strings.TrimRight(b.String(), " ")
@@ -287,7 +291,7 @@ func aligned(cells [][]string) []string {
 
 // cut makes a line fit the width of a terminal, in which a character can take two
 // columns or none.
-func cut(line string) string { return runewidth.Truncate(line, width, "…") }
+func cut(line string) string { return terminal.Truncate(line, width, "…") }
 
 func rows(n uint64) string {
 	if n == 1 {
