@@ -105,8 +105,8 @@ func get(view cli.View) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "get TABLE KEY",
 		Short: "Show a row of a system table",
-		Example: `  get users 018f3c6e-0000-7000-8000-000000000001
-  get users --by username ada`,
+		Example: `  kvmigrate --store DIR get users u1
+  kvmigrate --store DIR get users --by username ada`,
 		Args: args(2, "a table and a primary key, or with --by a column's value"),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			return view(cmd, func(s store.Reader) error {
@@ -153,18 +153,19 @@ func scan(view cli.View) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "scan TABLE",
 		Short: "Show the rows of a system table, each on one line",
-		Long: `Show the rows of a system table, each on one line, without what is null or masked.
-Lines are cut to 80 columns, unless --wide is given; --json has all of each row.
+		Long: `Show the rows of a system table, each on one line, without what is null or
+masked. Lines are cut to 80 columns, unless --wide is given; --json has all of
+each row.
 
-Rows come in the order of their keys. With --since, --until or --by they come in the
-order of a time, if the table has an index by it, and no others are read; if it has
-none, scan says so, reads the whole table and keeps the order of keys.
+Rows come in the order of their keys. With --since, --until or --by they come in
+the order of a time, if the table has an index by it, and no others are read; if
+it has none, scan says so, reads the whole table and keeps the order of keys.
 
-A time is 2025-01-15, which begins in UTC, 2025-01-15T12:00:00Z, or how long ago:
-90m, 36h, 7d.`,
-		Example: `  scan audit_logs --since 24h
-  scan jobs --by created_at --reverse --limit 10
-  scan users --json --show-secrets`,
+A time is 2025-01-15, which begins in UTC, 2025-01-15T12:00:00Z, or how long
+ago: 90m, 36h, 7d.`,
+		Example: `  kvmigrate --store DIR scan audit_logs --since 24h
+  kvmigrate --store DIR scan jobs --by created_at --reverse --limit 10
+  kvmigrate --store DIR scan users --json --show-secrets`,
 		Args: args(1, "a table"),
 	}
 	cmd.Flags().StringVar(&q.prefix, "prefix", "", "only rows whose key starts with this")
