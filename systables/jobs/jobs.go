@@ -38,7 +38,9 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"math"
 	"os"
+	"reflect"
 	"sync"
 	"time"
 
@@ -46,6 +48,7 @@ import (
 
 	"github.com/kvmigrate/kvmigrate/store"
 	"github.com/kvmigrate/kvmigrate/systables"
+	"github.com/kvmigrate/kvmigrate/systables/internal/faults"
 )
 
 // The statuses of a job.
@@ -83,9 +86,10 @@ var (
 	ErrLost = errors.New("run has lost its job")
 )
 
-// Options say how a manager works. The zero Options are right for most programs.
+// Options say how a manager works. The zero Options are right for most programs. What is
+// negative and must not be is an error of [Manager.Start].
 type Options struct {
-	// Concurrency is how many jobs run at a time. 0 is 2.
+	// Concurrency is how many jobs run at a time, at most. 0 is 2.
 	Concurrency int
 
 	// NodeID is the name of this node in the jobs that it runs. If it is given,
@@ -96,7 +100,8 @@ type Options struct {
 	NodeID string
 
 	// Lease is how long a running job stays its manager's without a sign of
-	// life. It is renewed at a third of it. 0 is 30 s.
+	// life. It is renewed at a third of it. 0 is 30 s, and less than 10 ms is too
+	// short.
 	Lease time.Duration
 
 	// Poll is the interval at which a manager with a free place looks for jobs
@@ -121,7 +126,7 @@ type Manager struct {
 	st        store.Store
 	o         Options
 	executors map[string]executor // not changed after Start
-	faults    *multierror.Error   // of Register
+	faults    *multierror.Error   // of the options and of Register
 
 	wake chan struct{} // has an element if there may be something to do
 
@@ -142,7 +147,8 @@ type Manager struct {
 // version of this program: see [systables.Initialize]. It does nothing before Start
 // but submit and cancel.
 func New(st store.Store, o Options) *Manager {
-	o.Concurrency = max(cmp.Or(o.Concurrency, 2), 1)
+	wrong := o.faults()
+	o.Concurrency = cmp.Or(o.Concurrency, 2)
 	if o.NodeID == "" {
 		host, _ := os.Hostname() // without it, the rest is as unique
 		o.NodeID = fmt.Sprintf("%s-%d-%s", host, os.Getpid(), rand.Text()[:8])
@@ -157,7 +163,7 @@ func New(st store.Store, o Options) *Manager {
 		o.Now = time.Now
 	}
 	return &Manager{
-		st: st, o: o,
+		st: st, o: o, faults: wrong,
 		executors: map[string]executor{},
 		wake:      make(chan struct{}, 1),
 		running:   map[systables.JobID]*Run{},
@@ -165,11 +171,28 @@ func New(st store.Store, o Options) *Manager {
 	}
 }
 
+// minLease is as short as a lease can be that is stored in milliseconds and renewed at a
+// third of it.
+const minLease = 10 * time.Millisecond
+
+func (o Options) faults() (wrong *multierror.Error) {
+	if o.Concurrency < 0 {
+		wrong = multierror.Append(wrong, errors.New("concurrency is negative"))
+	}
+	if o.Lease != 0 && o.Lease < minLease {
+		wrong = multierror.Append(wrong, fmt.Errorf("a lease of %v is too short: want %v at least", o.Lease, minLease))
+	}
+	if o.Grace < 0 {
+		wrong = multierror.Append(wrong, errors.New("grace is negative"))
+	}
+	return wrong
+}
+
 // NodeID returns the name of this node in the jobs that the manager runs.
 func (m *Manager) NodeID() string { return m.o.NodeID }
 
 // A Policy says what becomes of a job that does not complete. The zero Policy tries
-// it five times, an interrupted run included.
+// it five times, an interrupted run included. Nothing in it may be negative.
 type Policy struct {
 	// Attempts is how many runs of a job are begun at most. 0 is 5. A run that
 	// Shutdown interrupts does not count.
@@ -190,7 +213,7 @@ type Policy struct {
 // maxBackoff bounds the pause between two runs of a job.
 const maxBackoff = time.Hour
 
-func (p Policy) attempts() int32 { return int32(max(cmp.Or(p.Attempts, 5), 1)) }
+func (p Policy) attempts() int32 { return int32(min(cmp.Or(p.Attempts, 5), math.MaxInt32)) }
 
 // pause is how long a job waits after its run number n.
 func (p Policy) pause(n int32) time.Duration {
@@ -204,31 +227,59 @@ func (p Policy) pause(n int32) time.Duration {
 // An executor runs the jobs of one type.
 type executor struct {
 	policy Policy
-	check  func(params string) error
+	check  func(ctx context.Context, params string) error
 	run    func(ctx context.Context, run *Run, params string) (any, error)
 }
 
 // Register makes run the executor of the jobs of a type. Their parameters are a JSON
-// object that decodes into P, a struct, without unknown or repeated fields, and for
-// which P's method Validate() error, if it has one, returns nil; Submit refuses others
-// with all of their faults. What run returns is stored as JSON in the job's result; it
-// must be within 64 KiB.
+// object that decodes into P, a struct, as package encoding/json does it, but without
+// unknown or repeated fields and with the exact names. If P or *P has a method
+// Validate() error, it must return nil; so must checks, which [Manager.Submit] alone
+// calls, with its context, to look at what P cannot know. Submit refuses other parameters
+// with all of their faults; Validate and checks are therefore called with those, too,
+// whose other fields could be decoded. A stored job whose parameters are at fault fails
+// when it is run.
 //
-// run must obey its ctx, whose cause is one of the errors of this package, and write
-// through [Run.Update]. If it panics its job has failed as by an error, and the stack is
-// in the job's trace.
+// What run returns is stored as JSON in the job's result, unless it is nil; it must be
+// within 64 KiB. run must obey its ctx, whose cause is one of the errors of this package
+// or, after [Policy.Timeout], matches [context.DeadlineExceeded], and write through
+// [Run.Update]. If it panics, or ends its goroutine, its job has failed as by an error, a
+// [*PanicError], and the stack is in the job's trace.
 //
-// Register must not be called after Start, which reports a type that was registered
-// twice.
-func Register[P any](m *Manager, jobType string, policy Policy, run func(ctx context.Context, run *Run, params P) (result any, err error)) {
-	if _, taken := m.executors[jobType]; taken || jobType == "" || run == nil {
-		m.faults = multierror.Append(m.faults, fmt.Errorf("executor of type %q: want a type that no other has, and a function", jobType))
+// Register must not be called after Start, which reports what is wrong with it, such as a
+// type that is registered twice, nor together with another method of m.
+func Register[P any](m *Manager, jobType string, policy Policy, run func(ctx context.Context, run *Run, params P) (result any, err error), checks ...func(ctx context.Context, params P) error) {
+	_, taken := m.executors[jobType]
+	params := reflect.TypeFor[P]()
+	sound := true
+	for _, fault := range []struct {
+		is   bool
+		text string
+	}{
+		{jobType == "", "want a type"},
+		{taken, "the type has one"},
+		{run == nil, "want a function"},
+		{params.Kind() != reflect.Struct, fmt.Sprintf("parameters of type %v: want a struct", params)},
+		{policy.Attempts < 0, "attempts are negative"},
+		{policy.Backoff < 0, "backoff is negative"},
+		{policy.Timeout < 0, "timeout is negative"},
+	} {
+		if fault.is {
+			sound = false
+			m.faults = multierror.Append(m.faults, fmt.Errorf("executor of type %q: %s", jobType, fault.text))
+		}
+	}
+	if !sound {
 		return
 	}
 	m.executors[jobType] = executor{
 		policy: policy,
-		check: func(text string) error {
-			_, err := decode[P](text)
+		check: func(ctx context.Context, text string) error {
+			bound := make([]func(P) error, len(checks))
+			for i, check := range checks {
+				bound[i] = func(params P) error { return check(ctx, params) }
+			}
+			_, err := decode(text, bound...)
 			return err
 		},
 		run: func(ctx context.Context, r *Run, text string) (any, error) {
@@ -253,7 +304,7 @@ func (m *Manager) Start(ctx context.Context) error {
 }
 
 func (m *Manager) start(ctx context.Context) error {
-	if err := m.faults.ErrorOrNil(); err != nil {
+	if err := faults.Join(m.faults); err != nil {
 		return err
 	}
 	m.starting.Lock()

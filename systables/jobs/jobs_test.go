@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"runtime"
 	"slices"
 	"strings"
 	"sync"
@@ -257,6 +258,28 @@ func TestRetry(t *testing.T) {
 			took:   time.Second,
 			trace:  "jobs_test.go",
 		},
+		"after it ended its goroutine": {
+			policy: jobs.Policy{Attempts: 2},
+			run:    func(context.Context, int32) (any, error) { runtime.Goexit(); return nil, nil },
+			want:   outcome{Status: jobs.Failed, Attempts: 2, Error: "the function ended its goroutine (runtime.Goexit)"},
+			took:   time.Second,
+			trace:  "jobs_test.go",
+		},
+		"with an error that is no text": {
+			policy: jobs.Policy{Attempts: 1},
+			run:    func(context.Context, int32) (any, error) { return nil, errors.New("byte \xff") },
+			want:   outcome{Status: jobs.Failed, Attempts: 1, Error: "byte \uFFFD"},
+		},
+		"with an error that is too long": {
+			policy: jobs.Policy{Attempts: 1},
+			run:    func(context.Context, int32) (any, error) { return nil, errors.New("x" + strings.Repeat("é", 20_000)) },
+			want:   outcome{Status: jobs.Failed, Attempts: 1, Error: "x" + strings.Repeat("é", 8<<10-1) + "…"},
+		},
+		"not with a result that panics": {
+			run:  func(context.Context, int32) (any, error) { return explosive{}, nil },
+			want: outcome{Status: jobs.Failed, Attempts: 5, Error: "panic: boom"},
+			took: (1 + 2 + 4 + 8) * time.Second, trace: "jobs_test.go",
+		},
 		"after a timeout": {
 			policy: jobs.Policy{Attempts: 1, Timeout: time.Minute},
 			run: func(ctx context.Context, _ int32) (any, error) {
@@ -296,6 +319,11 @@ func TestRetry(t *testing.T) {
 		})
 	}
 }
+
+// An explosive panics when it is encoded.
+type explosive struct{}
+
+func (explosive) MarshalJSON() ([]byte, error) { panic("boom") }
 
 func TestCancel(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
@@ -396,6 +424,56 @@ func TestIdempotencyKey(t *testing.T) {
 	})
 }
 
+// TestSameParameters: an idempotency key belongs to the values of its parameters, and
+// not to how they are written.
+func TestSameParameters(t *testing.T) {
+	const text = `{"n": 9007199254740993, "f": 100, "any": {"a": [1, "ü", null], "b": -0.5}}`
+	tests := map[string]struct {
+		other string
+		same  bool
+	}{
+		"as it was":                {text, true},
+		"order of fields":          {`{"any":{"b":-0.5,"a":[1,"ü",null]},"f":100,"n":9007199254740993}`, true},
+		"white space":              {"{\n\t\"n\" :9007199254740993, \"f\":100, \"any\":{\"a\":[ 1,\"ü\",null],\"b\":-0.5}}", true},
+		"escapes":                  {`{"n": 9007199254740993, "f": 100, "any": {"\u0061": [1, "\u00fc", null], "b": -0.5}}`, true},
+		"zeros":                    {`{"n": 9007199254740993, "f": 1.00e+2, "any": {"a": [1.0, "ü", null], "b": -0.50}}`, true},
+		"exponents":                {`{"n": 9007199254740993, "f": 0.1E3, "any": {"a": [10e-1, "ü", null], "b": -500e-3}}`, true},
+		"the next integer":         {`{"n": 9007199254740992, "f": 100, "any": {"a": [1, "ü", null], "b": -0.5}}`, false},
+		"the next power":           {`{"n": 9007199254740993, "f": 1000, "any": {"a": [1, "ü", null], "b": -0.5}}`, false},
+		"the sign":                 {`{"n": 9007199254740993, "f": 100, "any": {"a": [1, "ü", null], "b": 0.5}}`, false},
+		"a number as text":         {`{"n": 9007199254740993, "f": 100, "any": {"a": ["1", "ü", null], "b": -0.5}}`, false},
+		"the order of a list":      {`{"n": 9007199254740993, "f": 100, "any": {"a": ["ü", 1, null], "b": -0.5}}`, false},
+		"a field that is left out": {`{"n": 9007199254740993, "any": {"a": [1, "ü", null], "b": -0.5}}`, false},
+		"a huge exponent":          {`{"n": 9007199254740993, "f": 100, "any": {"a": [1e999999999999999999999, "ü", null], "b": -0.5}}`, false},
+	}
+	type params struct {
+		N   int64           `json:"n"`
+		F   float64         `json:"f"`
+		Any json.RawMessage `json:"any"`
+	}
+	st := newMemory(t)
+	m := jobs.New(st, quiet(jobs.Options{}))
+	jobs.Register(m, "job", jobs.Policy{}, func(context.Context, *jobs.Run, params) (any, error) { return nil, nil })
+	first := submit(t, m, jobs.Request{Type: "job", Parameters: json.RawMessage(text), IdempotencyKey: "key"})
+	for name, tt := range tests {
+		job, err := m.Submit(t.Context(), jobs.Request{Type: "job", Parameters: json.RawMessage(tt.other), IdempotencyKey: "key"})
+		switch {
+		case tt.same && (err != nil || job.ID != first):
+			t.Errorf("%s: job %s, %v; want the first one", name, job.ID, err)
+		case !tt.same && !errors.Is(err, jobs.ErrKeyTaken):
+			t.Errorf("%s: %v, want ErrKeyTaken", name, err)
+		}
+	}
+	for other, same := range map[string]bool{"0": true, "-0.0e5": true, "0e-7": true, "1e-7": false} {
+		one := jobs.Request{Type: "job", Parameters: json.RawMessage(`{"f": 0}`), IdempotencyKey: "zero"}
+		submit(t, m, one)
+		one.Parameters = json.RawMessage(`{"f": ` + other + `}`)
+		if _, err := m.Submit(t.Context(), one); (err == nil) != same {
+			t.Errorf("0 and %s: %v, want that they are the same = %t", other, err, same)
+		}
+	}
+}
+
 type strict struct {
 	Table string          `json:"table"`
 	Days  int             `json:"days"`
@@ -482,14 +560,141 @@ func TestStoredParameters(t *testing.T) {
 	})
 }
 
-func TestRegisterTwice(t *testing.T) {
-	m := jobs.New(newMemory(t), quiet(jobs.Options{}))
+// A touchy panics when it is asked what is wrong with it, and has a parameter that
+// panics when it is decoded.
+type touchy struct {
+	Fuse fuse `json:"fuse"`
+	N    int  `json:"n"`
+}
+
+func (p touchy) Validate() error {
+	if p.N > 0 {
+		panic("boom")
+	}
+	return nil
+}
+
+type fuse struct{}
+
+func (*fuse) UnmarshalJSON([]byte) error { panic("hiss") }
+
+// TestParametersPanic: a panic of the code that looks at parameters is an error of
+// Submit, and makes a job that is stored all the same fail.
+func TestParametersPanic(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		st := newMemory(t)
+		m := jobs.New(st, quiet(jobs.Options{}))
+		jobs.Register(m, "touchy", jobs.Policy{}, func(context.Context, *jobs.Run, touchy) (any, error) { return nil, nil })
+		for _, tt := range []struct {
+			params any
+			want   string
+		}{
+			{json.RawMessage(`{"n": 1}`), "validate parameters: panic: boom"},
+			{json.RawMessage(`{"fuse": 1, "x": 2}`), `parameter "fuse": panic: hiss; parameter "x" is unknown`},
+			{explosive{}, "encode parameters: panic: boom"},
+		} {
+			_, err := m.Submit(t.Context(), jobs.Request{Type: "touchy", Parameters: tt.params})
+			p, ok := errors.AsType[*jobs.PanicError](err)
+			if want := `submit job of type "touchy": ` + tt.want; !ok || err.Error() != want || !strings.Contains(string(p.Stack), "jobs_test.go") {
+				t.Errorf("Submit: %v, want %s with a stack", err, want)
+			}
+		}
+		text, due := `{"n": 1}`, systables.Timestamp(0)
+		err := st.Update(t.Context(), func(tx store.Txn) error {
+			return systables.Jobs.Insert(tx, systables.Job{ID: "a", Type: "touchy", Status: jobs.Pending, Parameters: &text, NotBefore: &due})
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		start(t, m)
+		job := wait(t, m, "a")
+		wantOutcome(t, job, outcome{Status: jobs.Failed, Attempts: 1, Error: "permanent failure: validate parameters: panic: boom"})
+		if job.Trace == nil || !strings.Contains(*job.Trace, "jobs_test.go") {
+			t.Errorf("trace is %v, want the stack", job.Trace)
+		}
+	})
+}
+
+// Paging are parameters that others have in them.
+type Paging struct {
+	Limit int
+	Skip  int `json:"skip,omitempty"`
+}
+
+// TestFields: parameters have the names that package encoding/json gives them.
+func TestFields(t *testing.T) {
+	type params struct {
+		Paging
+		Plain  string
+		Tagged int64 `json:"tagged,string"`
+		Out    int   `json:"-"`
+	}
+	want := params{Paging: Paging{Limit: 3, Skip: 4}, Plain: "p", Tagged: 5}
+	synctest.Test(t, func(t *testing.T) {
+		m := jobs.New(newMemory(t), quiet(jobs.Options{}))
+		jobs.Register(m, "job", jobs.Policy{}, func(_ context.Context, _ *jobs.Run, got params) (any, error) {
+			if diff := cmp.Diff(want, got); diff != "" {
+				t.Errorf("parameters (-want +got):\n%s", diff)
+			}
+			return nil, nil
+		})
+		start(t, m)
+		wantOutcome(t, wait(t, m, submit(t, m, jobs.Request{Type: "job", Parameters: want})), outcome{Status: jobs.Completed, Attempts: 1})
+		_, err := m.Submit(t.Context(), jobs.Request{Type: "job", Parameters: json.RawMessage(`{"plain": "p", "Out": 1, "Paging": {}}`)})
+		if want := `submit job of type "job": parameter "plain" is unknown; parameter "Out" is unknown; parameter "Paging" is unknown`; err == nil || err.Error() != want {
+			t.Errorf("Submit: %v, want %s", err, want)
+		}
+	})
+}
+
+// TestChecks: what a program looks at before a job is stored is said together with what
+// else is wrong, and is not looked at again when the job runs.
+func TestChecks(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		m := jobs.New(newMemory(t), quiet(jobs.Options{}))
+		open := true
+		jobs.Register(m, "strict", jobs.Policy{}, func(context.Context, *jobs.Run, strict) (any, error) { return nil, nil },
+			func(ctx context.Context, p strict) error {
+				if !open {
+					return fmt.Errorf("table %s is shut: %v", p.Table, ctx.Value(ctxKey{}))
+				}
+				return nil
+			},
+			func(context.Context, strict) error {
+				if !open {
+					panic("boom")
+				}
+				return nil
+			})
+		id := submit(t, m, jobs.Request{Type: "strict", Parameters: strict{Table: "users"}})
+		open = false
+		_, err := m.Submit(context.WithValue(t.Context(), ctxKey{}, "at night"), jobs.Request{Type: "strict", Parameters: strict{Table: "users", Days: -1}})
+		if want := `submit job of type "strict": days is negative; table users is shut: at night; validate parameters: panic: boom`; err == nil || err.Error() != want {
+			t.Errorf("Submit: %v, want %s", err, want)
+		}
+		start(t, m)
+		wantOutcome(t, wait(t, m, id), outcome{Status: jobs.Completed, Attempts: 1})
+	})
+}
+
+type ctxKey struct{}
+
+// TestStartFaults: what is wrong with a manager is said when it starts, all at once.
+func TestStartFaults(t *testing.T) {
+	m := jobs.New(newMemory(t), quiet(jobs.Options{Lease: time.Nanosecond, Grace: -1, Concurrency: -1}))
 	for _, typ := range []string{"a", "a", ""} {
 		jobs.Register(m, typ, jobs.Policy{}, block)
 	}
+	jobs.Register[none](m, "b", jobs.Policy{Attempts: -1, Backoff: -1, Timeout: -1}, nil)
+	jobs.Register(m, "c", jobs.Policy{}, func(context.Context, *jobs.Run, *none) (any, error) { return nil, nil })
+	jobs.Register(m, "d", jobs.Policy{}, func(context.Context, *jobs.Run, map[string]any) (any, error) { return nil, nil })
 	err := m.Start(t.Context())
-	if faults, ok := errors.AsType[*multierror.Error](err); !ok || len(faults.Errors) != 2 {
-		t.Errorf("Start with a type that was registered twice, and one without a name: %v; want two faults", err)
+	const want = `start job manager: concurrency is negative; a lease of 1ns is too short: want 10ms at least; grace is negative; ` +
+		`executor of type "a": the type has one; executor of type "": want a type; ` +
+		`executor of type "b": want a function; executor of type "b": attempts are negative; executor of type "b": backoff is negative; executor of type "b": timeout is negative; ` +
+		`executor of type "c": parameters of type *jobs_test.none: want a struct; executor of type "d": parameters of type map[string]interface {}: want a struct`
+	if err == nil || err.Error() != want {
+		t.Errorf("Start:\n%v\nwant\n%s", err, want)
 	}
 }
 

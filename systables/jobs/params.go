@@ -2,6 +2,7 @@ package jobs
 
 import (
 	"bytes"
+	"cmp"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -10,58 +11,88 @@ import (
 	"strings"
 
 	"github.com/hashicorp/go-multierror"
+
+	"github.com/kvmigrate/kvmigrate/systables/internal/faults"
 )
 
 // decode returns the parameters in text, a JSON object whose fields are those of P, a
-// struct, or an error that lists all that is wrong with them.
-func decode[P any](text string) (params P, err error) {
-	fields := fieldsOf(reflect.ValueOf(&params).Elem())
-	var faults *multierror.Error
+// struct, or an error that lists all that is wrong with them, by their own method
+// Validate and by checks as well.
+func decode[P any](text string, checks ...func(P) error) (params P, err error) {
+	known := map[string]bool{}
+	addNames(known, reflect.TypeFor[P]())
+	var wrong *multierror.Error
 	seen := map[string]bool{}
 	err = eachField(text, func(name string, value json.RawMessage) {
-		field, known := fields[name]
 		switch {
-		case !known:
-			faults = multierror.Append(faults, fmt.Errorf("parameter %q is unknown", name))
+		case !known[name]:
+			wrong = multierror.Append(wrong, fmt.Errorf("parameter %q is unknown", name))
 			return
 		case seen[name]:
-			faults = multierror.Append(faults, fmt.Errorf("parameter %q comes twice", name))
+			wrong = multierror.Append(wrong, fmt.Errorf("parameter %q comes twice", name))
 			return
 		}
 		seen[name] = true
-		d := json.NewDecoder(bytes.NewReader(value))
-		d.DisallowUnknownFields()
-		if err := d.Decode(field.Addr().Interface()); err != nil {
-			faults = multierror.Append(faults, fmt.Errorf("parameter %q: %w", name, err))
+		if err := guard(func() error { return setField(&params, name, value) }); err != nil {
+			wrong = multierror.Append(wrong, fmt.Errorf("parameter %q: %w", name, err))
 		}
 	})
 	if err != nil {
 		return params, fmt.Errorf("parameters are no JSON object: %w", err)
 	}
 	if v, ok := any(&params).(interface{ Validate() error }); ok {
-		if err := v.Validate(); err != nil {
-			faults = multierror.Append(faults, err)
+		checks = append([]func(P) error{func(P) error { return v.Validate() }}, checks...)
+	}
+	for _, check := range checks {
+		err := guard(func() error { return check(params) })
+		if _, ok := errors.AsType[*PanicError](err); ok {
+			err = fmt.Errorf("validate parameters: %w", err)
+		}
+		if err != nil {
+			wrong = multierror.Append(wrong, err)
 		}
 	}
-	return params, faults.ErrorOrNil()
+	return params, faults.Join(wrong)
 }
 
-// fieldsOf returns the fields of a struct by the names that they have in JSON.
-func fieldsOf(v reflect.Value) map[string]reflect.Value {
-	fields := map[string]reflect.Value{}
-	for f, field := range v.Fields() {
-		if name, _, _ := strings.Cut(f.Tag.Get("json"), ","); name != "" && name != "-" {
-			fields[name] = field
+// addNames adds the names that the fields of a struct have for package encoding/json.
+func addNames(names map[string]bool, t reflect.Type) {
+	for f := range t.Fields() {
+		tag := f.Tag.Get("json")
+		name, _, _ := strings.Cut(tag, ",")
+		embedded := f.Type
+		if embedded.Kind() == reflect.Pointer {
+			embedded = embedded.Elem()
+		}
+		switch {
+		case tag == "-":
+		case f.Anonymous && name == "" && embedded.Kind() == reflect.Struct:
+			addNames(names, embedded)
+		case f.IsExported():
+			names[cmp.Or(name, f.Name)] = true
 		}
 	}
-	return fields
+}
+
+// setField decodes value into the field of params, a pointer to a struct, that has name.
+func setField(params any, name string, value json.RawMessage) error {
+	object, err := json.Marshal(map[string]json.RawMessage{name: value})
+	if err != nil {
+		return err
+	}
+	d := json.NewDecoder(bytes.NewReader(object))
+	d.DisallowUnknownFields()
+	return d.Decode(params)
 }
 
 // eachField calls fn for each field of the JSON object in text.
 func eachField(text string, fn func(name string, value json.RawMessage)) error {
 	d := json.NewDecoder(strings.NewReader(text))
-	if t, err := d.Token(); err != nil || t != json.Delim('{') {
-		return errors.Join(errors.New("want {"), err)
+	switch t, err := d.Token(); {
+	case err != nil:
+		return err
+	case t != json.Delim('{'):
+		return errors.New("want {")
 	}
 	for d.More() {
 		t, err := d.Token()

@@ -104,25 +104,41 @@ func (m *Manager) due(ctx context.Context, n int) (ids []systables.JobID, next t
 // errTaken means that a job is not to be run any more, or not yet.
 var errTaken = errors.New("job was taken")
 
-// claim makes a pending job this manager's.
-func (m *Manager) claim(ctx context.Context, id systables.JobID) (claimed systables.Job, err error) {
+// claim makes a pending job this manager's. It does not give up while it is not known
+// whether it has: the job would be nobody's until its lease ends, and count as
+// interrupted.
+func (m *Manager) claim(ctx context.Context, id systables.JobID) (systables.Job, error) {
 	token := rand.Text()
-	err = store.Update(ctx, m.st, func(tx store.Txn) error {
-		return systables.Jobs.Update(tx, id, func(job systables.Job) (systables.Job, error) {
-			now := m.o.Now()
-			started, lease := systables.At(now), systables.At(now.Add(m.o.Lease))
-			if job.Status != Pending || job.NotBefore == nil || *job.NotBefore > started {
-				return job, errTaken
-			}
-			job.Status, job.NotBefore = Running, nil
-			job.NodeID, job.RunToken, job.LeaseUntil = m.o.NodeID, &token, &lease
-			job.StartedAt = &started
-			job.Attempts++
-			claimed = job
-			return job, nil
-		})
+	for {
+		job, err := m.tryClaim(ctx, id, token)
+		if !errors.Is(err, store.ErrUnknown) || ctx.Err() != nil {
+			return job, err
+		}
+		m.o.Logger.ErrorContext(ctx, "it is not known whether a job is claimed; trying again", "job", id, "error", err)
+		select {
+		case <-ctx.Done():
+		case <-time.After(retryPause):
+		}
+	}
+}
+
+func (m *Manager) tryClaim(ctx context.Context, id systables.JobID, token string) (systables.Job, error) {
+	now := m.o.Now()
+	started, lease := systables.At(now), systables.At(now.Add(m.o.Lease))
+	return m.change(ctx, id, func(job systables.Job) (systables.Job, error) {
+		if job.Status == Running && deref(job.RunToken) == token {
+			job.LeaseUntil = &lease
+			return job, nil // it was claimed when that was not confirmed
+		}
+		if job.Status != Pending || job.NotBefore == nil || *job.NotBefore > started {
+			return job, errTaken
+		}
+		job.Status, job.NotBefore = Running, nil
+		job.NodeID, job.RunToken, job.LeaseUntil = m.o.NodeID, &token, &lease
+		job.StartedAt = &started
+		job.Attempts++
+		return job, nil
 	})
-	return claimed, err
 }
 
 // recover takes running jobs from managers that are dead: those whose lease has ended
@@ -166,18 +182,17 @@ func (m *Manager) busy(id systables.JobID) bool {
 // bury ends the run of a dead manager as the job's policy says.
 func (m *Manager) bury(ctx context.Context, dead systables.Job, abandoned func(systables.Job) bool) error {
 	policy := m.executors[dead.Type].policy
-	err := store.Update(ctx, m.st, func(tx store.Txn) error {
-		return systables.Jobs.Update(tx, dead.ID, func(job systables.Job) (systables.Job, error) {
-			if job.Status != Running || deref(job.RunToken) != deref(dead.RunToken) || !abandoned(job) {
-				return job, errTaken
-			}
-			message := fmt.Sprintf("interrupted in run %d: its process ended, or gave no sign of life", job.Attempts)
-			job.ErrorMessage = &message
-			if policy.FailInterrupted || job.Attempts >= policy.attempts() {
-				return m.end(job, Failed), nil
-			}
-			return requeue(job, job.CreatedAt), nil
-		})
+	now := m.now()
+	_, err := m.change(ctx, dead.ID, func(job systables.Job) (systables.Job, error) {
+		if job.Status != Running || deref(job.RunToken) != deref(dead.RunToken) || !abandoned(job) {
+			return job, errTaken
+		}
+		message := fmt.Sprintf("interrupted in run %d: its process ended, or gave no sign of life", job.Attempts)
+		job.ErrorMessage = &message
+		if policy.FailInterrupted || job.Attempts >= policy.attempts() {
+			return end(job, Failed, now), nil
+		}
+		return requeue(job, job.CreatedAt), nil
 	})
 	switch {
 	case errors.Is(err, errTaken), errors.Is(err, systables.ErrNotFound):

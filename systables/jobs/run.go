@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"log/slog"
 	"runtime/debug"
+	"strings"
 	"sync"
 	"time"
 
@@ -49,8 +50,14 @@ func (r *Run) Now() time.Time { return r.manager.o.Now() }
 // Update is [store.Update], but fn's transaction commits only while the job is this
 // run's: once it was cancelled, or another run took it over, the error matches
 // [ErrCancelled] or [ErrLost].
+//
+// The error matches [store.ErrUnknown] if the store did not confirm the commit. It is
+// decided by then: the transaction is committed, or never will be. So an fn that looks
+// first whether it has done its work can be tried again, and a job that is tried again
+// finds what this run did. If that cannot be promised, because the store confirms
+// nothing, the error matches ErrLost as well, and the run's context ends.
 func (r *Run) Update(ctx context.Context, fn func(store.Txn) error) error {
-	return store.Update(ctx, r.Store, func(tx store.Txn) error {
+	err := store.Update(ctx, r.Store, func(tx store.Txn) error {
 		job, err := systables.Jobs.Get(tx, r.Job.ID)
 		switch {
 		case errors.Is(err, systables.ErrNotFound):
@@ -63,6 +70,22 @@ func (r *Run) Update(ctx context.Context, fn func(store.Txn) error) error {
 		}
 		return fn(tx)
 	})
+	if !errors.Is(err, store.ErrUnknown) {
+		return err
+	}
+	// What is in flight has read the job's row. It conflicts once that is written.
+	lease := r.manager.o.Lease
+	fencing, cancel := context.WithTimeout(context.WithoutCancel(ctx), lease)
+	defer cancel()
+	switch fence := r.extend(fencing, lease); {
+	case fence == nil:
+		return err
+	case errors.Is(fence, ErrCancelled), errors.Is(fence, ErrLost):
+		return fmt.Errorf("%w: %w", fence, err) // somebody else has written it
+	default:
+		r.cancel(ErrLost)
+		return fmt.Errorf("%w: %w: %w", ErrLost, err, fence)
+	}
 }
 
 // owns says why job, as it is stored now, is not this run's.
@@ -76,29 +99,67 @@ func (r *Run) owns(job systables.Job) error {
 	return nil
 }
 
-// change changes the job's row if it is still this run's.
+// change changes the job's row if it is still this run's; see [Manager.change].
 func (r *Run) change(ctx context.Context, change func(systables.Job) systables.Job) error {
-	err := store.Update(ctx, r.Store, func(tx store.Txn) error {
-		return systables.Jobs.Update(tx, r.Job.ID, func(job systables.Job) (systables.Job, error) {
-			if err := r.owns(job); err != nil {
-				return job, err
-			}
-			return change(job), nil
-		})
+	_, err := r.manager.change(ctx, r.Job.ID, func(job systables.Job) (systables.Job, error) {
+		if err := r.owns(job); err != nil {
+			return job, err
+		}
+		return change(job), nil
 	})
 	if errors.Is(err, systables.ErrNotFound) {
-		return ErrLost
+		return fmt.Errorf("%w: %w", ErrLost, err)
 	}
 	return err
 }
 
-// A PanicError is a panic of an executor.
+// extend makes the lease end a while from now.
+func (r *Run) extend(ctx context.Context, lease time.Duration) error {
+	end := systables.At(r.Now().Add(lease))
+	return r.change(ctx, func(job systables.Job) systables.Job {
+		job.LeaseUntil = &end
+		return job
+	})
+}
+
+// A PanicError is a panic of an executor, or of what validates its parameters. That it
+// ended its goroutine with [runtime.Goexit] counts as one.
 type PanicError struct {
-	Value any    // what it panicked with
+	Value any    // what it panicked with, nil if it ended its goroutine
 	Stack []byte // of its goroutine
 }
 
-func (e *PanicError) Error() string { return fmt.Sprintf("panic: %v", e.Value) }
+func (e *PanicError) Error() string {
+	if e.Value == nil {
+		return "the function ended its goroutine (runtime.Goexit)"
+	}
+	return fmt.Sprintf("panic: %v", e.Value)
+}
+
+// Unwrap returns Value if it is an error.
+func (e *PanicError) Unwrap() error {
+	err, _ := e.Value.(error)
+	return err
+}
+
+// guard calls fn, in a goroutine of its own that fn may end, and returns its error or a
+// *PanicError.
+func guard(fn func() error) error {
+	result := make(chan error)
+	go func() {
+		returned := false
+		var err error
+		defer func() {
+			if !returned {
+				err = &PanicError{Value: recover(), Stack: debug.Stack()}
+			}
+			result <- err
+		}()
+		err = fn()
+		returned = true
+	}()
+	return <-result
+}
 
 // begin runs a job that was claimed, in a goroutine of its own.
 func (m *Manager) begin(base context.Context, job systables.Job) {
@@ -154,20 +215,20 @@ func (r *Run) call(ctx context.Context, ex executor) (result string, err error) 
 		ctx, cancel = context.WithTimeoutCause(ctx, ex.policy.Timeout, fmt.Errorf("%w: the job took longer than %v", context.DeadlineExceeded, ex.policy.Timeout))
 		defer cancel()
 	}
-	defer func() {
-		if v := recover(); v != nil {
-			result, err = "", &PanicError{Value: v, Stack: debug.Stack()}
-		}
-	}()
-	v, err := ex.run(ctx, r, cmp.Or(deref(r.Job.Parameters), "{}"))
-	if err != nil {
-		if cause := context.Cause(ctx); cause != nil && !errors.Is(err, cause) {
-			err = fmt.Errorf("%w: %w", cause, err)
-		}
-		return "", err
+	err = guard(func() (err error) {
+		result, err = r.execute(ctx, ex)
+		return err
+	})
+	if cause := context.Cause(ctx); err != nil && cause != nil && !errors.Is(err, cause) {
+		err = fmt.Errorf("%w: %w", cause, err)
 	}
-	if v == nil {
-		return "", nil
+	return result, err
+}
+
+func (r *Run) execute(ctx context.Context, ex executor) (result string, err error) {
+	v, err := ex.run(ctx, r, cmp.Or(deref(r.Job.Parameters), "{}"))
+	if v == nil || err != nil {
+		return "", err
 	}
 	data, err := json.Marshal(v)
 	switch {
@@ -176,7 +237,7 @@ func (r *Run) call(ctx context.Context, ex executor) (result string, err error) 
 	case len(data) > maxResult:
 		return "", fmt.Errorf("%w: the result has %d bytes and may have %d", ErrPermanent, len(data), maxResult)
 	}
-	return string(data), nil
+	return strings.ToValidUTF8(string(data), "\uFFFD"), nil
 }
 
 // renew keeps the lease until ctx ends, and cancels the run if it is lost.
@@ -194,11 +255,7 @@ func (r *Run) renew(ctx context.Context) {
 		// In real time, as the ticker: a clock that stands still ends no lease.
 		renewed := time.Now().Add(lease)
 		attempt, cancel := context.WithDeadline(ctx, until)
-		err := r.change(attempt, func(job systables.Job) systables.Job {
-			end := systables.At(r.Now().Add(lease))
-			job.LeaseUntil = &end
-			return job
-		})
+		err := r.extend(attempt, lease)
 		cancel()
 		switch {
 		case err == nil:
@@ -223,9 +280,11 @@ func (r *Run) renew(ctx context.Context) {
 // ended, if it did.
 func (r *Run) settle(ctx context.Context, policy Policy, result string, err, cause error) {
 	status := ""
+	now := systables.At(r.Now())
+	later := systables.At(r.Now().Add(policy.pause(r.Job.Attempts)))
 	stored := r.change(ctx, func(job systables.Job) systables.Job {
 		if err == nil {
-			job = r.manager.end(job, Completed)
+			job = end(job, Completed, now)
 			job.Result, job.ErrorMessage, job.Trace = optional(result), nil, nil
 			status = Completed
 			return job
@@ -242,14 +301,16 @@ func (r *Run) settle(ctx context.Context, policy Policy, result string, err, cau
 		}
 		if job.Attempts >= policy.attempts() || errors.Is(err, ErrPermanent) {
 			status = Failed
-			return r.manager.end(job, Failed)
+			return end(job, Failed, now)
 		}
 		status = Pending
-		return requeue(job, systables.At(r.Now().Add(policy.pause(job.Attempts))))
+		return requeue(job, later)
 	})
 	switch {
 	case errors.Is(stored, ErrCancelled):
 		r.Logger.InfoContext(ctx, "job was cancelled")
+	case errors.Is(stored, store.ErrUnknown):
+		r.Logger.ErrorContext(ctx, "it is not known whether the outcome of a job is stored; if not, it counts as interrupted", "error", stored)
 	case stored != nil:
 		r.Logger.ErrorContext(ctx, "the outcome of a job could not be stored; it counts as interrupted", "error", stored)
 	case status == Completed:
@@ -261,10 +322,12 @@ func (r *Run) settle(ctx context.Context, policy Policy, result string, err, cau
 	}
 }
 
-// clip returns text, or as much of it as a row may hold.
+// clip returns text, or as much of it as a row may hold, as the UTF-8 that a row must
+// hold.
 func clip(text string) string {
-	if len(text) > maxMessage {
-		return text[:maxMessage] + "…"
+	text = strings.ToValidUTF8(text, "\uFFFD")
+	if len(text) <= maxMessage {
+		return text
 	}
-	return text
+	return strings.ToValidUTF8(text[:maxMessage], "") + "…" // without half a rune
 }

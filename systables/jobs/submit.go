@@ -34,13 +34,24 @@ type Request struct {
 // Submit stores a job, to be run by this manager or another, and returns it. If there
 // is a job with the same idempotency key already, whatever became of it, it returns
 // that, and nothing is stored; the error matches [ErrKeyTaken] if that one has another
-// type or other parameters.
+// type or other parameters. Parameters are compared as JSON values: the order of fields,
+// white space, and how a number is written, as 1 or 1.0, make no difference. Numbers are
+// compared exactly. A field that is left out is not one that is zero.
 //
 // The error matches [ErrUnknownType] if this manager has no executor for the type, and
-// lists all faults of the parameters if the executor refuses them.
+// lists all faults of the parameters if they are refused; see [Register].
+//
+// If the store does not confirm a commit (see [store.ErrUnknown]) Submit looks for the job
+// under its ID and goes on. If the store confirms none of several in a row the error
+// matches ErrUnknown, and the job that is returned has the ID under which it may be
+// stored, or will be. With an idempotency key it can be submitted again.
 func (m *Manager) Submit(ctx context.Context, req Request) (systables.Job, error) {
 	job, err := m.submit(ctx, req)
-	if err != nil {
+	switch {
+	case errors.Is(err, store.ErrUnknown):
+		m.notify()
+		return job, fmt.Errorf("submit job of type %q: whether it is stored, with the ID %s, is not known: %w", req.Type, job.ID, err)
+	case err != nil:
 		return systables.Job{}, fmt.Errorf("submit job of type %q: %w", req.Type, err)
 	}
 	m.notify()
@@ -54,12 +65,15 @@ func (m *Manager) submit(ctx context.Context, req Request) (systables.Job, error
 	}
 	params := []byte("{}")
 	if req.Parameters != nil {
-		var err error
-		if params, err = json.Marshal(req.Parameters); err != nil {
+		err := guard(func() (err error) {
+			params, err = json.Marshal(req.Parameters)
+			return err
+		})
+		if err != nil {
 			return systables.Job{}, fmt.Errorf("encode parameters: %w", err)
 		}
 	}
-	if err := ex.check(string(params)); err != nil {
+	if err := ex.check(ctx, string(params)); err != nil {
 		return systables.Job{}, err
 	}
 	// The keys of one process are in the order in which it made them.
@@ -76,24 +90,28 @@ func (m *Manager) submit(ctx context.Context, req Request) (systables.Job, error
 		CreatedAt: created, NotBefore: &due, NodeID: m.o.NodeID,
 	}
 	stored := job
-	err = store.Update(ctx, m.st, func(tx store.Txn) error {
-		stored = job
-		if job.IdempotencyKey == nil {
-			return systables.Jobs.Insert(tx, job)
-		}
-		first, err := systables.JobByIdempotencyKey(tx, req.IdempotencyKey)
-		switch {
-		case errors.Is(err, systables.ErrNotFound):
-			return systables.Jobs.Insert(tx, job)
-		case err != nil:
-			return err
-		case first.Type != job.Type || deref(first.Parameters) != deref(job.Parameters):
-			return ErrKeyTaken
-		}
-		stored = first
-		return nil
+	err = commit(ctx, m.st, func(tx store.Txn) (err error) {
+		stored, err = place(tx, job)
+		return err
 	})
 	return stored, err
+}
+
+// place inserts job, or returns the one that is there already.
+func place(tx store.Txn, job systables.Job) (systables.Job, error) {
+	first, err := systables.Jobs.Get(tx, job.ID) // by an attempt that was not confirmed
+	if errors.Is(err, systables.ErrNotFound) && job.IdempotencyKey != nil {
+		first, err = systables.JobByIdempotencyKey(tx, *job.IdempotencyKey)
+	}
+	switch {
+	case errors.Is(err, systables.ErrNotFound):
+		return job, systables.Jobs.Insert(tx, job)
+	case err != nil:
+		return job, err
+	case first.Type != job.Type || !sameJSON(deref(first.Parameters), deref(job.Parameters)):
+		return job, ErrKeyTaken
+	}
+	return first, nil
 }
 
 // Cancel makes a job that is not finished cancelled. One that runs in this process is
@@ -102,16 +120,15 @@ func (m *Manager) submit(ctx context.Context, req Request) (systables.Job, error
 // twice is no error. The error matches [ErrFinished] if the job is completed or failed,
 // and [systables.ErrNotFound] if there is none.
 func (m *Manager) Cancel(ctx context.Context, id systables.JobID) error {
-	err := store.Update(ctx, m.st, func(tx store.Txn) error {
-		return systables.Jobs.Update(tx, id, func(job systables.Job) (systables.Job, error) {
-			switch job.Status {
-			case Cancelled:
-				return job, nil
-			case Pending, Running:
-				return m.end(job, Cancelled), nil
-			}
-			return job, ErrFinished
-		})
+	now := m.now()
+	_, err := m.change(ctx, id, func(job systables.Job) (systables.Job, error) {
+		switch job.Status {
+		case Cancelled:
+			return job, nil
+		case Pending, Running:
+			return end(job, Cancelled, now), nil
+		}
+		return job, ErrFinished
 	})
 	if err != nil {
 		return fmt.Errorf("cancel job: %w", err)
@@ -170,8 +187,7 @@ func (m *Manager) announce() {
 }
 
 // end returns job as it is when nothing more becomes of it.
-func (m *Manager) end(job systables.Job, status string) systables.Job {
-	now := m.now()
+func end(job systables.Job, status string, now systables.Timestamp) systables.Job {
 	job.Status, job.CompletedAt = status, &now
 	job.NotBefore, job.RunToken, job.LeaseUntil = nil, nil, nil
 	return job
