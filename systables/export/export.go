@@ -93,10 +93,10 @@ func newTable(d systables.Definition, o Options) (*table, error) {
 		t.time = timeColumns[i]
 	}
 	if !o.From.IsZero() {
-		t.from = systables.At(o.From)
+		t.from = ceil(o.From)
 	}
 	if !o.To.IsZero() {
-		t.to = systables.At(o.To)
+		t.to = ceil(o.To)
 	}
 	if !o.Secrets {
 		t.definition.Columns = slices.DeleteFunc(slices.Clone(d.Columns), func(c systables.Column) bool {
@@ -105,6 +105,9 @@ func newTable(d systables.Definition, o Options) (*table, error) {
 	}
 	return t, nil
 }
+
+// ceil returns the first timestamp that is not before t.
+func ceil(t time.Time) systables.Timestamp { return systables.At(t.Add(time.Millisecond - 1)) }
 
 // secret reports whether the program knows a column to be secret, which the catalog
 // does not say.

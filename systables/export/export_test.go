@@ -263,11 +263,13 @@ func TestRange(t *testing.T) {
 		o    export.Options
 		want string // the first column of the rows
 	}{
-		"all":   {want: "0123456789"},
-		"from":  {o: export.Options{From: time.UnixMilli(7000)}, want: "789"},
-		"to":    {o: export.Options{To: time.UnixMilli(2000)}, want: "01"},
-		"both":  {o: export.Options{From: time.UnixMilli(2001), To: time.UnixMilli(4001)}, want: "34"},
-		"empty": {o: export.Options{From: time.UnixMilli(5), To: time.UnixMilli(6)}},
+		"all":  {want: "0123456789"},
+		"from": {o: export.Options{From: time.UnixMilli(7000)}, want: "789"},
+		"to":   {o: export.Options{To: time.UnixMilli(2000)}, want: "01"},
+		"both": {o: export.Options{From: time.UnixMilli(2001), To: time.UnixMilli(4001)}, want: "34"},
+		// What is recorded in milliseconds is before a time within its own.
+		"within a millisecond": {o: export.Options{From: time.UnixMilli(7000).Add(1), To: time.UnixMilli(9000).Add(1)}, want: "89"},
+		"empty":                {o: export.Options{From: time.UnixMilli(5), To: time.UnixMilli(6)}},
 	}
 	for name, tt := range tests {
 		for table := range tables {
