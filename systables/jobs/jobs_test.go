@@ -497,7 +497,7 @@ func TestParameters(t *testing.T) {
 		"none": {},
 		"every fault at once": {
 			params: json.RawMessage(`{"table": 1, "days": -1, "dais": 2, "after": "noon", "after": "2025-01-15T12:00:00Z", "Table": "t", "deep": {"B": 1}}`),
-			faults: []string{`"table": json: cannot unmarshal number`, "days is negative", `"dais" is unknown`, `"after": parsing time`, `"after" comes twice`, `"Table" is unknown`, `"deep": json: unknown field`},
+			faults: []string{`"table": want type string, not a number`, "days is negative", `"dais" is unknown`, `"after": parsing time`, `"after" comes twice`, `"Table" is unknown`, `"deep": json: unknown field`},
 		},
 		"no object":   {params: []int{1}, faults: []string{"no JSON object"}},
 		"no encoding": {params: func() {}, faults: []string{"encode parameters"}},

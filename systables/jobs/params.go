@@ -82,7 +82,11 @@ func setField(params any, name string, value json.RawMessage) error {
 	}
 	d := json.NewDecoder(bytes.NewReader(object))
 	d.DisallowUnknownFields()
-	return d.Decode(params)
+	err = d.Decode(params)
+	if e, ok := errors.AsType[*json.UnmarshalTypeError](err); ok {
+		return fmt.Errorf("want type %v, not a %s", e.Type, e.Value)
+	}
+	return err
 }
 
 // eachField calls fn for each field of the JSON object in text.

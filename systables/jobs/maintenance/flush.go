@@ -17,14 +17,18 @@ import (
 	"github.com/kvmigrate/kvmigrate/store"
 	"github.com/kvmigrate/kvmigrate/systables"
 	"github.com/kvmigrate/kvmigrate/systables/export"
+	"github.com/kvmigrate/kvmigrate/systables/internal/faults"
 	"github.com/kvmigrate/kvmigrate/systables/jobs"
 )
 
 // Flush are the parameters of a job that makes all that the store holds durable, gives
 // the room of what was overwritten and deleted back, and writes a table to a file if it
-// is asked to.
+// is asked to. It also removes what such jobs left unfinished in [Options.ExportDir] when
+// their process was killed.
 type Flush struct {
-	Table string `json:"table,omitempty"` // for example "audit_logs"
+	// Table is a system table, for example "audit_logs". It says what File has of
+	// the store; the rest of the job is the same without it.
+	Table string `json:"table,omitempty"`
 
 	// File is the name of a Parquet file for the rows of Table, in
 	// [Options.ExportDir], and ends in ".parquet". One that is there already is
@@ -37,24 +41,36 @@ type Flush struct {
 	Secrets bool      `json:"secrets,omitempty"`
 }
 
-// Validate returns all that is wrong with f, but for a table that does not exist.
+// maxFileName is the longest name of a file: that of a draft is longer, and some systems
+// allow 255 bytes.
+const maxFileName = 150
+
+// Validate returns all that is wrong with f, but for the directory of its file.
 func (f *Flush) Validate() error {
-	var faults *multierror.Error
+	var wrong *multierror.Error
+	if f.Table != "" {
+		var known []string
+		for _, d := range systables.Definitions() {
+			known = append(known, d.Name)
+		}
+		if !slices.Contains(known, f.Table) {
+			wrong = multierror.Append(wrong, fmt.Errorf("there is no table %q: want one of %s", f.Table, strings.Join(known, ", ")))
+		}
+	}
 	if f.File != "" {
 		if f.Table == "" {
-			faults = multierror.Append(faults, errors.New("a file wants a table"))
+			wrong = multierror.Append(wrong, errors.New("a file wants a table"))
 		}
-		// The name of a draft is longer, and some systems allow 255 bytes.
-		if !filepath.IsLocal(f.File) || strings.ContainsAny(f.File, "/\\\x00") || strings.HasPrefix(f.File, ".") || len(f.File) > 150 || !strings.HasSuffix(f.File, ".parquet") {
-			faults = multierror.Append(faults, fmt.Errorf("file %q: want a name of at most 150 bytes without a directory that ends in .parquet and does not start with a dot", f.File))
+		if !filepath.IsLocal(f.File) || strings.ContainsAny(f.File, "/\\\x00") || strings.HasPrefix(f.File, ".") || len(f.File) > maxFileName || !strings.HasSuffix(f.File, ".parquet") {
+			wrong = multierror.Append(wrong, fmt.Errorf("file %q: want a name of at most %d bytes without a directory that ends in .parquet and does not start with a dot", f.File, maxFileName))
 		}
 	} else if !f.From.IsZero() || !f.To.IsZero() || f.Secrets {
-		faults = multierror.Append(faults, errors.New("from, to and secrets want a file"))
+		wrong = multierror.Append(wrong, errors.New("from, to and secrets want a file"))
 	}
 	if !f.From.IsZero() && !f.To.IsZero() && !f.From.Before(f.To) {
-		faults = multierror.Append(faults, errors.New("from is not before to"))
+		wrong = multierror.Append(wrong, errors.New("from is not before to"))
 	}
-	return faults.ErrorOrNil()
+	return faults.Join(wrong)
 }
 
 // Flushed is the result of a flush job.
@@ -66,6 +82,35 @@ type Flushed struct {
 }
 
 type flusher struct{ dir string }
+
+// newFlusher returns one that writes to dir, wherever the process goes later.
+func newFlusher(dir string) flusher {
+	if abs, err := filepath.Abs(dir); dir != "" && err == nil {
+		dir = abs
+	}
+	return flusher{dir}
+}
+
+// errNoFiles means that the program has no directory for files.
+var errNoFiles = errors.New("this program writes no files: it has no directory for them")
+
+// check says what is wrong with the directory of a file that is to be written. When the
+// job runs that can be mended, so that it is tried again.
+func (f flusher) check(_ context.Context, p Flush) error {
+	switch {
+	case p.File == "":
+		return nil
+	case f.dir == "":
+		return errNoFiles
+	}
+	switch info, err := os.Stat(f.dir); {
+	case err != nil:
+		return fmt.Errorf("directory for files: %w", err)
+	case !info.IsDir():
+		return fmt.Errorf("directory for files: %s is none", f.dir)
+	}
+	return nil
+}
 
 func (f flusher) flush(ctx context.Context, run *jobs.Run, p Flush) (any, error) {
 	definition, err := f.definition(ctx, run.Store, p)
@@ -82,11 +127,25 @@ func (f flusher) flush(ctx context.Context, run *jobs.Run, p Flush) (any, error)
 		}
 		result.Reclaimed = true
 	}
+	if f.dir == "" {
+		return result, nil
+	}
+	dir, err := os.OpenRoot(f.dir)
+	switch {
+	case err != nil && p.File == "":
+		return result, nil // there is nothing to remove
+	case err != nil:
+		return nil, fmt.Errorf("export: %w", err)
+	}
+	defer func() { _ = dir.Close() }() // what is in it is durable
+	if err := removeDrafts(ctx, run, dir); err != nil {
+		run.Logger.WarnContext(ctx, "unfinished files could not be removed", "error", err)
+	}
 	if p.File == "" {
 		return result, nil
 	}
 	result.File = p.File
-	result.Rows, result.Bytes, err = f.export(ctx, run, p, definition)
+	result.Rows, result.Bytes, err = exportTo(ctx, run, dir, p, definition)
 	if errors.Is(err, store.ErrCorrupt) {
 		err = fmt.Errorf("%w: %w", jobs.ErrPermanent, err)
 	}
@@ -97,7 +156,7 @@ func (f flusher) flush(ctx context.Context, run *jobs.Run, p Flush) (any, error)
 // never be done.
 func (f flusher) definition(ctx context.Context, st store.Store, p Flush) (d systables.Definition, err error) {
 	if p.File != "" && f.dir == "" {
-		return d, fmt.Errorf("%w: this program writes no files", jobs.ErrPermanent)
+		return d, fmt.Errorf("%w: %w", jobs.ErrPermanent, errNoFiles)
 	}
 	if p.Table == "" {
 		return d, nil
@@ -117,19 +176,9 @@ func (f flusher) definition(ctx context.Context, st store.Store, p Flush) (d sys
 	return catalog[i], nil
 }
 
-// export writes the file beside its place, makes it durable and moves it there.
-func (f flusher) export(ctx context.Context, run *jobs.Run, p Flush, d systables.Definition) (rows, bytes int64, err error) {
-	dir, err := os.OpenRoot(f.dir)
-	if err != nil {
-		return 0, 0, fmt.Errorf("export: %w", err)
-	}
-	defer func() { err = errors.Join(err, dir.Close()) }()
-	// Each run has a draft of its own, because one that lost its job may still write.
-	draftOf := func(attempt int32) string { return fmt.Sprintf(".%s.%s.%d", p.File, run.Job.ID, attempt) }
-	for attempt := int32(1); attempt < run.Job.Attempts; attempt++ {
-		_ = dir.Remove(draftOf(attempt)) // only a run that was interrupted left it
-	}
-	draft := draftOf(run.Job.Attempts)
+// exportTo writes the file beside its place in dir, makes it durable and moves it there.
+func exportTo(ctx context.Context, run *jobs.Run, dir *os.Root, p Flush, d systables.Definition) (rows, bytes int64, err error) {
+	draft := draftOf(run.Job, p.File)
 	defer func() {
 		if err != nil {
 			_ = dir.Remove(draft) // it may not be there

@@ -2,12 +2,15 @@
 // flush, retention and cleanup.
 //
 // Their parameters are [Flush], [Retention] and [Cleanup], in JSON. Durations are text
-// that [time.ParseDuration] reads, times are RFC 3339. Each job's result is a JSON object
-// that says what it did. All of them can be run again after an interruption.
+// that [time.ParseDuration] reads, which has no days, and times are RFC 3339. Each job's
+// result is a JSON object that says what its last run did. All of them can be run again
+// after an interruption. Nothing here runs by itself: a program submits these jobs when
+// it wants them.
 package maintenance
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"iter"
@@ -17,6 +20,7 @@ import (
 
 	"github.com/kvmigrate/kvmigrate/store"
 	"github.com/kvmigrate/kvmigrate/systables"
+	"github.com/kvmigrate/kvmigrate/systables/internal/faults"
 	"github.com/kvmigrate/kvmigrate/systables/jobs"
 )
 
@@ -29,31 +33,43 @@ const (
 
 // Options say what the jobs may do.
 type Options struct {
-	// ExportDir is the directory for the files of [Flush], which must exist. It
-	// is empty if there are none to be.
+	// ExportDir is the directory for the files of [Flush], which must exist when
+	// such a job is submitted and when it runs. A relative one is taken from the
+	// directory that the process is in at Register. It is empty if there are to be
+	// no files.
 	ExportDir string
 }
 
 // Register makes m run the jobs of this package.
 func Register(m *jobs.Manager, o Options) {
-	jobs.Register(m, TypeFlush, jobs.Policy{}, flusher{o.ExportDir}.flush)
+	f := newFlusher(o.ExportDir)
+	jobs.Register(m, TypeFlush, jobs.Policy{}, f.flush, f.check)
 	jobs.Register(m, TypeRetention, jobs.Policy{}, retain)
 	jobs.Register(m, TypeCleanup, jobs.Policy{}, cleanup)
 }
 
-// A Duration is a [time.Duration] that is text in JSON, for example "720h".
+// A Duration is a [time.Duration] that is text in JSON, for example "720h". It must be
+// positive, or zero to be left out.
 type Duration time.Duration
 
-// MarshalText implements [encoding.TextMarshaler].
-func (d Duration) MarshalText() ([]byte, error) { return []byte(time.Duration(d).String()), nil }
+// invalid is what a Duration is that could not be decoded: it was not left out.
+const invalid Duration = -1
 
-// UnmarshalText implements [encoding.TextUnmarshaler]. The duration must be positive.
-func (d *Duration) UnmarshalText(text []byte) error {
-	parsed, err := time.ParseDuration(string(text))
-	if err != nil {
-		return err
+// MarshalJSON implements [json.Marshaler].
+func (d Duration) MarshalJSON() ([]byte, error) { return json.Marshal(time.Duration(d).String()) }
+
+// UnmarshalJSON implements [json.Unmarshaler].
+func (d *Duration) UnmarshalJSON(data []byte) error {
+	*d = invalid
+	var text string
+	if err := json.Unmarshal(data, &text); err != nil {
+		return fmt.Errorf(`want text such as "720h", not %s`, data)
 	}
-	if parsed <= 0 {
+	parsed, err := time.ParseDuration(text)
+	switch {
+	case err != nil:
+		return fmt.Errorf(`want a duration such as "720h" or "1h30m", not %q`, text)
+	case parsed <= 0:
 		return fmt.Errorf("%v is not positive", parsed)
 	}
 	*d = Duration(parsed)
@@ -61,7 +77,8 @@ func (d *Duration) UnmarshalText(text []byte) error {
 }
 
 // Retention are the parameters of a job that deletes what is older than they say. What
-// has no age given stays; at least one must be.
+// has no age given stays; at least one must be. With a job goes its idempotency key,
+// which can then be used for another.
 type Retention struct {
 	AuditLogs Duration `json:"audit_logs,omitempty"`
 	Metrics   Duration `json:"metrics,omitempty"`
@@ -76,17 +93,17 @@ func (r *Retention) Validate() error {
 	return nil
 }
 
-// Deleted is the result of a retention or cleanup job: how many rows of each table were
-// deleted.
+// Deleted is the result of a retention or cleanup job: how many rows of each table its
+// last run deleted.
 type Deleted map[string]int64
 
 func retain(ctx context.Context, run *jobs.Run, p Retention) (any, error) {
 	now := run.Now()
 	deleted := Deleted{}
-	var faults *multierror.Error
+	var wrong *multierror.Error
 	if p.AuditLogs > 0 {
 		before := systables.At(now.Add(-time.Duration(p.AuditLogs)))
-		faults = multierror.Append(faults, purge[systables.AuditID, systables.AuditLog]{
+		wrong = multierror.Append(wrong, purge[systables.AuditID, systables.AuditLog]{
 			rows: func(s store.Reader) iter.Seq2[systables.AuditLog, error] {
 				return systables.AuditLogsByTime(s, systables.TimeRange{Until: before.Time()})
 			},
@@ -98,7 +115,7 @@ func retain(ctx context.Context, run *jobs.Run, p Retention) (any, error) {
 	}
 	if p.Metrics > 0 {
 		before := systables.At(now.Add(-time.Duration(p.Metrics)))
-		faults = multierror.Append(faults, purge[systables.MetricID, systables.Metric]{
+		wrong = multierror.Append(wrong, purge[systables.MetricID, systables.Metric]{
 			rows: func(s store.Reader) iter.Seq2[systables.Metric, error] {
 				return systables.MetricsByTime(s, systables.TimeRange{Until: before.Time()})
 			},
@@ -110,7 +127,7 @@ func retain(ctx context.Context, run *jobs.Run, p Retention) (any, error) {
 	}
 	if p.Jobs > 0 {
 		before := systables.At(now.Add(-time.Duration(p.Jobs)))
-		faults = multierror.Append(faults, purge[systables.JobID, systables.Job]{
+		wrong = multierror.Append(wrong, purge[systables.JobID, systables.Job]{
 			rows: func(s store.Reader) iter.Seq2[systables.Job, error] { return finishedJobs(s, before) },
 			key:  func(r systables.Job) systables.JobID { return r.ID },
 			old: func(r systables.Job) bool {
@@ -120,7 +137,7 @@ func retain(ctx context.Context, run *jobs.Run, p Retention) (any, error) {
 			delete: systables.Jobs.Delete,
 		}.run(ctx, run, deleted, "jobs"))
 	}
-	return deleted, faults.ErrorOrNil()
+	return deleted, faults.Join(wrong)
 }
 
 // finishedJobs yields the jobs that have ended and were created before a time.
@@ -157,10 +174,10 @@ func (c *Cleanup) Validate() error {
 func cleanup(ctx context.Context, run *jobs.Run, p Cleanup) (any, error) {
 	now := run.Now()
 	deleted := Deleted{}
-	var faults *multierror.Error
+	var wrong *multierror.Error
 	if p.DeletedUsers > 0 {
 		before := systables.At(now.Add(-time.Duration(p.DeletedUsers)))
-		faults = multierror.Append(faults, purge[systables.UserID, systables.User]{
+		wrong = multierror.Append(wrong, purge[systables.UserID, systables.User]{
 			rows:   func(s store.Reader) iter.Seq2[systables.User, error] { return systables.Users.All(s, "") },
 			key:    func(r systables.User) systables.UserID { return r.ID },
 			old:    func(r systables.User) bool { return r.DeletedAt != nil && *r.DeletedAt < before },
@@ -170,7 +187,7 @@ func cleanup(ctx context.Context, run *jobs.Run, p Cleanup) (any, error) {
 	}
 	if p.LiveQueries > 0 {
 		before := systables.At(now.Add(-time.Duration(p.LiveQueries)))
-		faults = multierror.Append(faults, purge[systables.LiveID, systables.LiveQuery]{
+		wrong = multierror.Append(wrong, purge[systables.LiveID, systables.LiveQuery]{
 			rows:   func(s store.Reader) iter.Seq2[systables.LiveQuery, error] { return systables.LiveQueries.All(s, "") },
 			key:    func(r systables.LiveQuery) systables.LiveID { return r.ID },
 			old:    func(r systables.LiveQuery) bool { return r.Node == run.Job.NodeID && r.LastUpdate < before },
@@ -178,7 +195,7 @@ func cleanup(ctx context.Context, run *jobs.Run, p Cleanup) (any, error) {
 			delete: systables.LiveQueries.Delete,
 		}.run(ctx, run, deleted, "live_queries"))
 	}
-	return deleted, faults.ErrorOrNil()
+	return deleted, faults.Join(wrong)
 }
 
 // batchRows is how many rows are deleted in one transaction, at most: a row and its

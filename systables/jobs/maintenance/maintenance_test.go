@@ -86,6 +86,23 @@ func run(t *testing.T, m *jobs.Manager, jobType string, params any) systables.Jo
 	return job
 }
 
+// stored is run, but of a job that is not submitted but found in the store.
+func stored(t *testing.T, m *jobs.Manager, st store.Store, jobType, params string) systables.Job {
+	t.Helper()
+	due := systables.Timestamp(0)
+	err := store.Update(t.Context(), st, func(tx store.Txn) error {
+		return systables.Jobs.Insert(tx, systables.Job{ID: "stored", Type: jobType, Status: jobs.Pending, Parameters: &params, NotBefore: &due})
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	job, err := m.Wait(t.Context(), "stored")
+	if err != nil {
+		t.Fatal(err)
+	}
+	return job
+}
+
 // wantResult wants a completed job with a result that decodes into want.
 func wantResult[T any](t *testing.T, job systables.Job, want T) {
 	t.Helper()
@@ -322,14 +339,22 @@ func TestFlushFails(t *testing.T) {
 	if job.Status != jobs.Failed || job.Attempts != 1 || !strings.Contains(*job.ErrorMessage, "export system.storages") {
 		t.Errorf("a table with a bad row: %+v", job)
 	}
-	job = run(t, m, maintenance.TypeFlush, maintenance.Flush{Table: "nonsense", File: "x.parquet"})
-	if job.Status != jobs.Failed || job.Attempts != 1 || !strings.Contains(*job.ErrorMessage, "no table system.nonsense") {
-		t.Errorf("a table that does not exist: %+v", job)
-	}
-	nowhere := start(t, open(t), maintenance.Options{})
-	job = run(t, nowhere, maintenance.TypeFlush, maintenance.Flush{Table: "users", File: "users.parquet"})
-	if job.Status != jobs.Failed || job.Attempts != 1 || !strings.Contains(*job.ErrorMessage, "writes no files") {
-		t.Errorf("a program without a directory for files: %+v", job)
+	// What Submit would refuse, and another program has stored.
+	other := open(t)
+	nowhere := start(t, other, maintenance.Options{})
+	for _, tt := range []struct {
+		m      *jobs.Manager
+		st     store.Store
+		params string
+		want   string
+	}{
+		{m, st, `{"table": "nonsense", "file": "x.parquet"}`, `permanent failure: there is no table "nonsense": want one of audit_logs, jobs, live_queries, metrics, namespaces, storages, tables, users`},
+		{nowhere, other, `{"table": "users", "file": "users.parquet"}`, "permanent failure: this program writes no files: it has no directory for them"},
+	} {
+		job := stored(t, tt.m, tt.st, maintenance.TypeFlush, tt.params)
+		if job.Status != jobs.Failed || job.Attempts != 1 || *job.ErrorMessage != tt.want {
+			t.Errorf("%s: %+v; want %s", tt.params, job, tt.want)
+		}
 	}
 	wantFiles(t, dir, "users.parquet")
 	if data, err := os.ReadFile(filepath.Join(dir, "users.parquet")); err != nil || string(data) != "of yesterday" {
@@ -345,37 +370,85 @@ func TestParameters(t *testing.T) {
 		faults  []string
 	}{
 		{"flush", `{"file": "../x", "secrets": 1, "from": "2025-02-01T00:00:00Z", "to": "2025-01-01T00:00:00Z", "format": "csv"}`,
-			[]string{`"secrets"`, `"format" is unknown`, "wants a table", `file "../x"`, "from is not before to"}},
+			[]string{`"secrets": want type bool, not a number`, `"format" is unknown`, "wants a table", `file "../x"`, "from is not before to"}},
+		{"flush", `{"table": "user", "file": "user.csv", "from": "yesterday"}`,
+			[]string{`"from": parsing time`, `no table "user": want one of audit_logs, jobs,`, `file "user.csv"`}},
+		{"flush", `{"table": "system.users"}`, []string{`no table "system.users"`}},
 		{"flush", `{"table": "users", "file": "a/b.parquet"}`, []string{`file "a/b.parquet"`}},
+		{"flush", `{"table": "users", "file": "/a.parquet"}`, []string{`file "/a.parquet"`}},
 		{"flush", `{"table": "users", "file": ".parquet"}`, []string{`file ".parquet"`}},
 		{"flush", `{"table": "users", "file": "a\u0000.parquet"}`, []string{`file "a\x00.parquet"`}},
 		{"flush", `{"table": "users", "file": "` + strings.Repeat("l", 230) + `.parquet"}`, []string{"at most 150 bytes"}},
 		{"flush", `{"table": "users", "file": ".."}`, []string{`file ".."`}},
 		{"flush", `{"table": "users", "secrets": true}`, []string{"want a file"}},
+		{"flush", `{"table": "users", "file": "u.parquet", "from": "2025-01-01T00:00:00Z", "to": "2025-01-01T00:00:00Z"}`, []string{"from is not before to"}},
 		{"retention", `{}`, []string{"want an age"}},
-		{"retention", `{"audit_logs": "30 days", "metrics": "-1h", "users": "1h"}`, []string{`"audit_logs": time:`, `"metrics": -1h0m0s is not positive`, `"users" is unknown`, "want an age"}},
-		{"retention", `{"jobs": 5}`, []string{`"jobs": json`, "want an age"}},
+		{"retention", `{"audit_logs": "30 days", "metrics": "-1h", "users": "1h"}`,
+			[]string{`"audit_logs": want a duration such as "720h" or "1h30m", not "30 days"`, `"metrics": -1h0m0s is not positive`, `"users" is unknown`}},
+		{"retention", `{"jobs": 5}`, []string{`"jobs": want text such as "720h", not 5`}},
 		{"cleanup", `{}`, []string{"want an age"}},
 		{"cleanup", `{"deleted_users": "0s", "live_queries": "1h"}`, []string{"0s is not positive"}},
 	}
 	st := open(t)
-	m := start(t, st, maintenance.Options{})
+	m := start(t, st, maintenance.Options{ExportDir: t.TempDir()})
 	for _, tt := range tests {
 		_, err := m.Submit(t.Context(), jobs.Request{Type: tt.jobType, Parameters: json.RawMessage(tt.params)})
-		faults, ok := errors.AsType[*multierror.Error](err)
-		if !ok || len(faults.Errors) != len(tt.faults) {
-			t.Errorf("%s %s: %v; want %d faults", tt.jobType, tt.params, err, len(tt.faults))
-			continue
-		}
-		for _, fault := range tt.faults {
-			if !strings.Contains(err.Error(), fault) {
-				t.Errorf("%s %s: %v\nwant in it: %s", tt.jobType, tt.params, err, fault)
-			}
-		}
+		wantFaults(t, tt.jobType+" "+tt.params, err, tt.faults...)
 	}
+	// Typed parameters are no other.
+	_, err := m.Submit(t.Context(), jobs.Request{Type: "retention", Parameters: maintenance.Retention{Jobs: -1, Metrics: -2}})
+	wantFaults(t, "negative durations", err, `"metrics": -2ns is not positive`, `"jobs": -1ns is not positive`)
 	if n := keys(t, st, "system.jobs/"); n != 0 {
 		t.Errorf("%d jobs that were refused are stored", n)
 	}
+}
+
+func wantFaults(t *testing.T, what string, err error, want ...string) {
+	t.Helper()
+	faults, ok := errors.AsType[*multierror.Error](err)
+	if !ok || len(faults.Errors) != len(want) {
+		t.Errorf("%s: %v; want %d faults", what, err, len(want))
+		return
+	}
+	for _, fault := range want {
+		if !strings.Contains(err.Error(), fault) {
+			t.Errorf("%s: %v\nwant in it: %s", what, err, fault)
+		}
+	}
+	if text := err.Error(); strings.TrimSpace(text) != text || strings.Contains(text, "\n") {
+		t.Errorf("%s: the text %q has lines or space at its ends", what, text)
+	}
+}
+
+// TestExportDir: what is wrong with the directory for files is said before a job is
+// stored, and a relative one stays where it was.
+func TestExportDir(t *testing.T) {
+	dir := t.TempDir()
+	file := filepath.Join(dir, "file")
+	if err := os.WriteFile(file, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for name, tt := range map[string]struct{ dir, want string }{
+		"none":    {"", "this program writes no files: it has no directory for them"},
+		"missing": {filepath.Join(dir, "missing"), "directory for files: stat " + filepath.Join(dir, "missing") + ": "},
+		"a file":  {file, "directory for files: " + file + " is none"},
+	} {
+		st := open(t)
+		m := start(t, st, maintenance.Options{ExportDir: tt.dir})
+		_, err := m.Submit(t.Context(), jobs.Request{Type: "flush", Parameters: maintenance.Flush{Table: "x", File: "x.parquet"}})
+		wantFaults(t, name, err, `no table "x"`, tt.want)
+		if job := run(t, m, "flush", maintenance.Flush{Table: "users"}); job.Status != jobs.Completed {
+			t.Errorf("%s: a flush without a file is %s, want it completed", name, job.Status)
+		}
+	}
+
+	t.Chdir(dir)
+	m := start(t, open(t), maintenance.Options{ExportDir: "."})
+	t.Chdir(t.TempDir())
+	if job := run(t, m, "flush", maintenance.Flush{Table: "users", File: "users.parquet"}); job.Status != jobs.Completed {
+		t.Errorf("an export is %s, want it completed", job.Status)
+	}
+	wantFiles(t, dir, "file", "users.parquet")
 }
 
 // TestInterrupted: an export that was cut short leaves the old file whole, and the next
