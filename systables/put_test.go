@@ -94,6 +94,9 @@ func TestRefusedWithEveryFault(t *testing.T) {
 			if strings.Contains(strings.ReplaceAll(refused.Error(), "system.users", ""), "secret") {
 				t.Errorf("the error tells a value: %v", refused)
 			}
+			if strings.Contains(refused.Error(), "\n") {
+				t.Errorf("the error has lines: %q", refused)
+			}
 			if diff := cmp.Diff(before, text(t, st)); diff != "" {
 				t.Errorf("the refused row changed the store (-want +got):\n%s", diff)
 			}

@@ -10,6 +10,7 @@ import (
 	"github.com/kvmigrate/kvmigrate/migrations"
 	"github.com/kvmigrate/kvmigrate/store"
 	"github.com/kvmigrate/kvmigrate/store/value"
+	"github.com/kvmigrate/kvmigrate/systables/internal/faults"
 )
 
 var (
@@ -192,7 +193,7 @@ func (t Table[K, R]) Put(tx store.Txn, rows ...R) error {
 		}
 	}
 	if refused != nil {
-		return refused
+		return faults.Join(refused)
 	}
 	return t.write(tx, "put", changes)
 }
@@ -266,7 +267,7 @@ func (t Table[K, R]) refusal(op string, c *change[K, R]) error {
 	case 1:
 		return t.fail(op, c.key, c.faults[0])
 	}
-	return t.fail(op, c.key, &multierror.Error{Errors: c.faults})
+	return t.fail(op, c.key, faults.Join(&multierror.Error{Errors: c.faults}))
 }
 
 // check adds to the faults of changes, and writes nothing. The error is one of the

@@ -14,6 +14,7 @@ import (
 
 	"github.com/kvmigrate/kvmigrate/migrations"
 	"github.com/kvmigrate/kvmigrate/store/value"
+	"github.com/kvmigrate/kvmigrate/systables/internal/faults"
 )
 
 // ErrInvalid is matched by every [ColumnError].
@@ -63,11 +64,11 @@ func (t Table[K, R]) Validate(row R) error {
 // the columns, as a *multierror.Error of [*ColumnError]s, or nil. It may be called
 // concurrently.
 func (d Definition) Validate(key, row []byte) error {
-	var faults *multierror.Error
+	var all *multierror.Error
 	for _, f := range d.faultsOfNew(key, row, nil) {
-		faults = multierror.Append(faults, f)
+		all = multierror.Append(all, f)
 	}
-	return faults.ErrorOrNil()
+	return faults.Join(all)
 }
 
 // faultsOfNew returns the faults of a row that is to take the place of old, which is

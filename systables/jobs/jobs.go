@@ -41,6 +41,8 @@ import (
 	"math"
 	"os"
 	"reflect"
+	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -351,7 +353,15 @@ func (m *Manager) Shutdown(ctx context.Context) error {
 	}
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	return fmt.Errorf("shut down job manager: %w: %d jobs did not stop within %v; they are run again when their lease ends", context.Cause(ctx), len(m.running), m.o.Grace)
+	if len(m.running) == 0 {
+		return nil
+	}
+	var stubborn []string
+	for id, r := range m.running {
+		stubborn = append(stubborn, fmt.Sprintf("%s (%s)", r.Job.Type, id))
+	}
+	slices.Sort(stubborn)
+	return fmt.Errorf("shut down job manager: %w: did not stop within %v, and are run again when their lease ends: %s", context.Cause(ctx), m.o.Grace, strings.Join(stubborn, ", "))
 }
 
 // waitIdle waits until no job runs, or end, and reports which it was.

@@ -37,6 +37,7 @@ import (
 	"github.com/kvmigrate/kvmigrate/store"
 	"github.com/kvmigrate/kvmigrate/store/badgerstore"
 	"github.com/kvmigrate/kvmigrate/systables"
+	"github.com/kvmigrate/kvmigrate/systables/internal/faults"
 	"github.com/kvmigrate/kvmigrate/systables/jobs"
 	"github.com/kvmigrate/kvmigrate/systables/jobs/maintenance"
 )
@@ -92,13 +93,13 @@ var localStorage = systables.Storage{
 
 // complete returns c with its defaults in place.
 func (c Config) complete() (Config, error) {
-	var faults *multierror.Error
+	var wrong *multierror.Error
 	if (c.Dir == "") == (c.Store == nil) {
-		faults = multierror.Append(faults, errors.New("want either a Dir or a Store"))
+		wrong = multierror.Append(wrong, errors.New("want either a Dir or a Store"))
 	}
 	c.Migrate.Schema = cmp.Or(c.Migrate.Schema, migrations.Schema)
 	if c.Migrate.Schema != migrations.Schema {
-		faults = multierror.Append(faults, fmt.Errorf("schema %q is not that of the system tables, %q", c.Migrate.Schema, migrations.Schema))
+		wrong = multierror.Append(wrong, fmt.Errorf("schema %q is not that of the system tables, %q", c.Migrate.Schema, migrations.Schema))
 	}
 	c.Migrate.AllowReadOnly = false
 	c.DefaultStorage = cmp.Or(c.DefaultStorage, localStorage)
@@ -114,7 +115,7 @@ func (c Config) complete() (Config, error) {
 			*now = c.Now
 		}
 	}
-	return c, faults.ErrorOrNil()
+	return c, faults.Join(wrong)
 }
 
 // A DB is the system tables of a store, open, with the manager of their jobs. Its
@@ -159,20 +160,23 @@ func Open(ctx context.Context, c Config) (*DB, error) {
 // start takes the steps, as far as one that fails.
 func (db *DB) start(ctx context.Context, c Config) error {
 	for _, step := range []struct {
-		name, done string
+		name, done string // name is "" if its errors say it themselves
 		do         func(context.Context, Config) (slog.Attr, error)
 	}{
 		{"open store", "store opened", db.openStore},
 		{"build providers", "providers built", db.build},
 		{"initialize system tables", "system tables initialized", db.initialize},
-		{"start job manager", "job manager started", db.startJobs},
+		{"", "job manager started", db.startJobs},
 		{"seed default storage", "default storage is there", db.seed},
 		{"load tables", "tables loaded", db.load},
 	} {
 		begun := time.Now()
 		attr, err := step.do(ctx, c)
-		if err != nil {
+		switch {
+		case err != nil && step.name != "":
 			return fmt.Errorf("%s: %w", step.name, err)
+		case err != nil:
+			return err
 		}
 		c.Logger.LogAttrs(ctx, slog.LevelInfo, step.done, attr, slog.Duration("duration", time.Since(begun)))
 	}
@@ -187,7 +191,7 @@ func (db *DB) abandon(ctx context.Context, err error) error {
 	ctx, cancel := context.WithCancelCause(context.WithoutCancel(ctx))
 	cancel(err) // jobs have no time left
 	if undone := db.Close(ctx); undone != nil {
-		return multierror.Append(err, undone)
+		return faults.Join(multierror.Append(err, undone))
 	}
 	return err
 }
