@@ -11,6 +11,7 @@ import (
 
 	"github.com/kvmigrate/kvmigrate/store"
 	"github.com/kvmigrate/kvmigrate/systables"
+	"github.com/kvmigrate/kvmigrate/systables/internal/confirm"
 )
 
 // A Request is a job to submit.
@@ -90,10 +91,10 @@ func (m *Manager) submit(ctx context.Context, req Request) (systables.Job, error
 		CreatedAt: created, NotBefore: &due, NodeID: m.o.NodeID,
 	}
 	stored := job
-	err = commit(ctx, m.st, func(tx store.Txn) (err error) {
+	err = confirm.Update(ctx, m.st, func(tx store.Txn) (err error) {
 		stored, err = place(tx, job)
 		return err
-	})
+	}, ErrKeyTaken)
 	return stored, err
 }
 
@@ -184,20 +185,6 @@ func (m *Manager) announce() {
 	defer m.mu.Unlock()
 	close(m.finished)
 	m.finished = make(chan struct{})
-}
-
-// end returns job as it is when nothing more becomes of it.
-func end(job systables.Job, status string, now systables.Timestamp) systables.Job {
-	job.Status, job.CompletedAt = status, &now
-	job.NotBefore, job.RunToken, job.LeaseUntil = nil, nil, nil
-	return job
-}
-
-// requeue returns job as it is when it waits to be run from a time on.
-func requeue(job systables.Job, notBefore systables.Timestamp) systables.Job {
-	job.Status, job.NotBefore = Pending, &notBefore
-	job.RunToken, job.LeaseUntil = nil, nil
-	return job
 }
 
 // optional returns a column's value, which is null if s is empty.

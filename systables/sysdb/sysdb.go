@@ -37,6 +37,7 @@ import (
 	"github.com/kvmigrate/kvmigrate/store"
 	"github.com/kvmigrate/kvmigrate/store/badgerstore"
 	"github.com/kvmigrate/kvmigrate/systables"
+	"github.com/kvmigrate/kvmigrate/systables/internal/confirm"
 	"github.com/kvmigrate/kvmigrate/systables/internal/faults"
 	"github.com/kvmigrate/kvmigrate/systables/jobs"
 	"github.com/kvmigrate/kvmigrate/systables/jobs/maintenance"
@@ -240,7 +241,7 @@ func (db *DB) seed(ctx context.Context, c Config) (slog.Attr, error) {
 	row.CreatedAt = systables.At(c.Now())
 	row.UpdatedAt = row.CreatedAt
 	seeded := false
-	err := store.Update(ctx, db.st, func(tx store.Txn) error {
+	err := confirm.Update(ctx, db.st, func(tx store.Txn) error {
 		_, err := systables.Storages.Get(tx, row.ID)
 		seeded = errors.Is(err, systables.ErrNotFound)
 		if seeded {

@@ -531,3 +531,34 @@ func TestPanic(t *testing.T) {
 	c.Executors = good
 	closeDB(t, open(t, c))
 }
+
+// TestUnknown: a start goes on after a commit that the store did not confirm, whichever it
+// is and whatever became of it.
+func TestUnknown(t *testing.T) {
+	ctx := t.Context()
+	for _, fate := range storetest.Fates {
+		for at, more := 1, true; more; at++ {
+			st, err := badgerstore.OpenInMemory(ctx)
+			if err != nil {
+				t.Fatal(err)
+			}
+			unsure := storetest.Unconfirm(st, fate, func(commit int) bool { return commit == at })
+			c := config("")
+			c.Store = unsure
+			db, err := sysdb.Open(ctx, c)
+			if err != nil {
+				t.Errorf("commit %d is unknown (%v): %v", at, fate, err)
+			} else {
+				closeDB(t, db)
+			}
+			unsure.Settle()
+			if diff := cmp.Diff([]systables.Storage{local}, storages(t, st)); diff != "" {
+				t.Errorf("commit %d is unknown (%v): storages (-want +got):\n%s", at, fate, diff)
+			}
+			more = unsure.Commits() >= at
+			if err := st.Close(); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+}
