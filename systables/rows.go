@@ -175,7 +175,12 @@ type LiveQuery struct {
 	Node         string    `cbor:"node"`
 }
 
-// Job is a row of system.jobs.
+// Job is a row of system.jobs. Package jobs writes it.
+//
+// MemoryUsed and CPUUsed are nil unless the job's executor has set them itself: what one
+// job takes of a Go process cannot be told, because its goroutines share their heap,
+// threads and garbage collector with all others. An executor that starts a process knows
+// what that took.
 type Job struct {
 	ID           JobID      `cbor:"job_id"`
 	Type         string     `cbor:"job_type" text:"notempty"` // flush, retention, cleanup, …

@@ -3,10 +3,13 @@
 //
 // # Start-up
 //
-// [Initialize] brings the tables of a store to the version that this program
-// knows, or refuses the store. Call it before any other use. Package sysdb is the whole
-// start-up of a program: it opens the store, initializes it, runs the jobs and seeds
-// what has to be there.
+// There is no Open here: the start-up of a program is sysdb.Open, of package sysdb. It
+// opens the store, initializes it, starts the job manager of package jobs, seeds what has
+// to be there, and has one Close for all of it.
+//
+// [Initialize] is the part of it that brings the tables of a store to the version that
+// this program knows, or refuses the store. A program that does without jobs calls it
+// before any other use.
 //
 // # Rows
 //

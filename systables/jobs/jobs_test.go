@@ -152,6 +152,37 @@ func TestCompletes(t *testing.T) {
 	})
 }
 
+// TestResources: what a job took is what its executor says, or nothing.
+func TestResources(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		m := jobs.New(newMemory(t), quiet(jobs.Options{}))
+		type params struct {
+			Knows bool `json:"knows"`
+		}
+		jobs.Register(m, "job", jobs.Policy{}, func(ctx context.Context, run *jobs.Run, p params) (any, error) {
+			if !p.Knows {
+				return nil, nil
+			}
+			return nil, run.Update(ctx, func(tx store.Txn) error {
+				return systables.Jobs.Update(tx, run.Job.ID, func(job systables.Job) (systables.Job, error) {
+					memory, cpu := int64(1<<20), int64(5000)
+					job.MemoryUsed, job.CPUUsed = &memory, &cpu
+					return job, nil
+				})
+			})
+		})
+		start(t, m)
+		job := wait(t, m, submit(t, m, jobs.Request{Type: "job", Parameters: params{true}}))
+		if job.MemoryUsed == nil || *job.MemoryUsed != 1<<20 || job.CPUUsed == nil || *job.CPUUsed != 5000 {
+			t.Errorf("memory %v and CPU %v, want what the executor has set", job.MemoryUsed, job.CPUUsed)
+		}
+		job = wait(t, m, submit(t, m, jobs.Request{Type: "job"}))
+		if job.MemoryUsed != nil || job.CPUUsed != nil {
+			t.Errorf("memory %v and CPU %v, want none", job.MemoryUsed, job.CPUUsed)
+		}
+	})
+}
+
 // TestOrder: jobs run in the order in which they were created, those of one
 // millisecond included, and those for later in their turn.
 func TestOrder(t *testing.T) {
