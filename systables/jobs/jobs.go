@@ -12,7 +12,12 @@
 //	   `----------'  a retry after an error, or after an interruption
 //
 // Jobs run in the order of their NotBefore, which is when they were created unless
-// they were submitted, or are tried again, for later.
+// they were submitted, or are tried again, for later. Nothing is submitted by itself: a
+// program that wants a job each night submits one, with an idempotency key that names the
+// night. docs/jobs.md shows how.
+//
+// [Manager.Wait] returns a job when it has ended; [systables.Jobs], [systables.JobsByStatus]
+// and [systables.QueuedJobs] read them at any time.
 //
 // # Several managers
 //

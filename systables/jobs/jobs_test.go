@@ -301,6 +301,12 @@ func TestRetry(t *testing.T) {
 			run:    func(context.Context, int32) (any, error) { return nil, errors.New("byte \xff") },
 			want:   outcome{Status: jobs.Failed, Attempts: 1, Error: "byte \uFFFD"},
 		},
+		"with an error that is a nil pointer": {
+			policy: jobs.Policy{Attempts: 1},
+			run:    func(context.Context, int32) (any, error) { var err *hollow; return nil, err },
+			want:   outcome{Status: jobs.Failed, Attempts: 1, Error: "panic: runtime error: invalid memory address or nil pointer dereference"},
+			trace:  "jobs_test.go",
+		},
 		"with an error that is too long": {
 			policy: jobs.Policy{Attempts: 1},
 			run:    func(context.Context, int32) (any, error) { return nil, errors.New("x" + strings.Repeat("é", 20_000)) },
@@ -350,6 +356,11 @@ func TestRetry(t *testing.T) {
 		})
 	}
 }
+
+// A hollow is an error that panics if it is a nil pointer.
+type hollow struct{ err error }
+
+func (e *hollow) Error() string { return e.err.Error() }
 
 // An explosive panics when it is encoded.
 type explosive struct{}
@@ -599,8 +610,12 @@ type touchy struct {
 }
 
 func (p touchy) Validate() error {
-	if p.N > 0 {
+	switch {
+	case p.N == 1:
 		panic("boom")
+	case p.N > 1:
+		var err *hollow
+		return err
 	}
 	return nil
 }
@@ -621,6 +636,7 @@ func TestParametersPanic(t *testing.T) {
 			want   string
 		}{
 			{json.RawMessage(`{"n": 1}`), "validate parameters: panic: boom"},
+			{json.RawMessage(`{"n": 2}`), "validate parameters: panic: runtime error: invalid memory address or nil pointer dereference"},
 			{json.RawMessage(`{"fuse": 1, "x": 2}`), `parameter "fuse": panic: hiss; parameter "x" is unknown`},
 			{explosive{}, "encode parameters: panic: boom"},
 		} {

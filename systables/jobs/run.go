@@ -143,7 +143,7 @@ func (e *PanicError) Unwrap() error {
 }
 
 // guard calls fn, in a goroutine of its own that fn may end, and returns its error or a
-// *PanicError.
+// *PanicError. The methods of the error do not panic.
 func guard(fn func() error) error {
 	result := make(chan error)
 	go func() {
@@ -155,7 +155,9 @@ func guard(fn func() error) error {
 			}
 			result <- err
 		}()
-		err = fn()
+		if err = fn(); err != nil {
+			_, _ = err.Error(), errors.Is(err, ErrPermanent) // it may be a nil pointer
+		}
 		returned = true
 	}()
 	return <-result

@@ -119,7 +119,8 @@ func place(tx store.Txn, job systables.Job) (systables.Job, error) {
 // told to stop at once, one elsewhere when its lease is renewed or when it next writes;
 // Cancel waits for neither. Whatever it does then, it does not run again. Cancelling it
 // twice is no error. The error matches [ErrFinished] if the job is completed or failed,
-// and [systables.ErrNotFound] if there is none.
+// [systables.ErrNotFound] if there is none, and [store.ErrUnknown] if the store confirms
+// nothing: then it can be tried again.
 func (m *Manager) Cancel(ctx context.Context, id systables.JobID) error {
 	now := m.now()
 	_, err := m.change(ctx, id, func(job systables.Job) (systables.Job, error) {
@@ -146,8 +147,9 @@ func (m *Manager) Cancel(ctx context.Context, id systables.JobID) error {
 
 // Wait returns the job once it is completed, failed or cancelled. It notices the end of
 // a job that runs in this manager at once, and looks for that of others at the interval
-// [Options.Poll], or every second if that is never. The error matches
-// [systables.ErrNotFound] if there is no such job, or no longer.
+// [Options.Poll], or every second if that is never. That a job has failed is no error of
+// Wait: look at its Status. The error matches [systables.ErrNotFound] if there is no such
+// job, or no longer.
 func (m *Manager) Wait(ctx context.Context, id systables.JobID) (systables.Job, error) {
 	interval := m.o.Poll
 	if interval < 0 {
