@@ -264,7 +264,7 @@ func Register[P any](m *Manager, jobType string, policy Policy, run func(ctx con
 		text string
 	}{
 		{jobType == "", "want a type"},
-		{taken, "the type has one"},
+		{taken, "it is registered twice"},
 		{run == nil, "want a function"},
 		{params.Kind() != reflect.Struct, fmt.Sprintf("parameters of type %v: want a struct", params)},
 		{policy.Attempts < 0, "attempts are negative"},

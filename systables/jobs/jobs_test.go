@@ -576,8 +576,13 @@ func TestParameters(t *testing.T) {
 	}
 
 	m := jobs.New(newMemory(t), quiet(jobs.Options{}))
-	if _, err := m.Submit(t.Context(), jobs.Request{Type: "strict"}); !errors.Is(err, jobs.ErrUnknownType) {
-		t.Errorf("Submit of an unknown type: %v, want ErrUnknownType", err)
+	for _, have := range []string{"none", "block", "block, wait"} {
+		_, err := m.Submit(t.Context(), jobs.Request{Type: "strict"})
+		want := `submit job of type "strict": no executor is registered for this type of job: those that are: ` + have
+		if !errors.Is(err, jobs.ErrUnknownType) || err.Error() != want {
+			t.Errorf("Submit of an unknown type: %v, want %s", err, want)
+		}
+		jobs.Register(m, map[string]string{"none": "block", "block": "wait", "block, wait": "last"}[have], jobs.Policy{}, block)
 	}
 }
 
@@ -737,7 +742,7 @@ func TestStartFaults(t *testing.T) {
 	jobs.Register(m, "d", jobs.Policy{}, func(context.Context, *jobs.Run, map[string]any) (any, error) { return nil, nil })
 	err := m.Start(t.Context())
 	const want = `start job manager: concurrency is negative; a lease of 1ns is too short: want 10ms at least; grace is negative; ` +
-		`executor of type "a": the type has one; executor of type "": want a type; ` +
+		`executor of type "a": it is registered twice; executor of type "": want a type; ` +
 		`executor of type "b": want a function; executor of type "b": attempts are negative; executor of type "b": backoff is negative; executor of type "b": timeout is negative; ` +
 		`executor of type "c": parameters of type *jobs_test.none: want a struct; executor of type "d": parameters of type map[string]interface {}: want a struct`
 	if err == nil || err.Error() != want {

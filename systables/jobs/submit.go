@@ -1,10 +1,14 @@
 package jobs
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
+	"slices"
+	"strings"
 	"time"
 
 	"github.com/google/uuid"
@@ -62,7 +66,8 @@ func (m *Manager) Submit(ctx context.Context, req Request) (systables.Job, error
 func (m *Manager) submit(ctx context.Context, req Request) (systables.Job, error) {
 	ex, ok := m.executors[req.Type]
 	if !ok {
-		return systables.Job{}, ErrUnknownType
+		have := strings.Join(slices.Sorted(maps.Keys(m.executors)), ", ")
+		return systables.Job{}, fmt.Errorf("%w: those that are: %s", ErrUnknownType, cmp.Or(have, "none"))
 	}
 	params := []byte("{}")
 	if req.Parameters != nil {
