@@ -1,6 +1,7 @@
 package migrate
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"strings"
@@ -218,12 +219,14 @@ func (e *MigrationError) Error() string {
 	if errors.Is(e.Err, store.ErrTxnTooBig) && !errors.Is(e.Err, errRowTooBig) {
 		hint = "; it writes more than one transaction holds: do it in batches: with Each or another builder, or with Tx.Continue"
 	}
-	left := fmt.Sprintf("the store is unchanged at v%d", e.From)
+	left := fmt.Sprintf("the store is unchanged at v%d; run again once that is mended", e.From)
 	switch {
 	case e.DryRun:
 		left = "it was a dry run, so the store is unchanged"
 	case errors.Is(e.Err, store.ErrUnknown):
 		left = "the last transaction may be committed or not; run again to find out and go on from there"
+	case e.Progress == nil && (errors.Is(e.Err, context.Canceled) || errors.Is(e.Err, context.DeadlineExceeded)):
+		left = fmt.Sprintf("the store is unchanged at v%d; run again to do it", e.From)
 	case e.Progress != nil:
 		left = fmt.Sprintf("the store is at v%d and has %s; run again to go on from there", e.From, e.Progress)
 	}

@@ -55,6 +55,9 @@ func (r *Runner) inspect(ctx context.Context, target uint32) (found, error) {
 	f := i.found
 	i.ctx, i.runner, i.found = nil, nil, found{}
 	inspections.Put(i)
+	if err != nil && !errors.Is(err, ErrRefused) {
+		err = fmt.Errorf("read the version of %s schema: %w; nothing was changed", r.schema, err)
+	}
 	return f, err
 }
 

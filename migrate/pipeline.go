@@ -140,7 +140,7 @@ func (b *pipelined) work(ctx context.Context, cancel func()) {
 		out = outcome{err: tx.blame(err)}
 	default:
 		out.began = began
-		out.tx.txn = nil
+		out.tx.end()
 		b.meter.committed(out)
 	}
 }

@@ -35,7 +35,7 @@ func (r *room) look(ctx context.Context, st store.Store) error {
 		return nil
 	}
 	if free, needed, err := spacer.Free(ctx); err == nil && free <= needed {
-		return fmt.Errorf("%w: %s are free and the store needs %s to put its files in order: make room, and run again",
+		return fmt.Errorf("%w: %s are free and the store needs %s to put its files in order: make room",
 			store.ErrNoSpace, humanize.IBytes(free), humanize.IBytes(needed))
 	}
 	r.looked = now

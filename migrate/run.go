@@ -216,7 +216,7 @@ func (u *run) step(ctx context.Context, limit int) (out outcome) {
 		return outcome{err: tx.blame(err)}
 	}
 	out.began = began
-	out.tx.txn = nil // what it holds is in the store
+	out.tx.end()
 	u.meter.committed(out)
 	if out.tx.rows != nil && out.tx.batch.more {
 		u.meter.count(ctx, out)

@@ -18,6 +18,7 @@ import (
 	"github.com/kvmigrate/kvmigrate/store"
 	"github.com/kvmigrate/kvmigrate/store/badgerstore"
 	"github.com/kvmigrate/kvmigrate/store/dump"
+	"github.com/kvmigrate/kvmigrate/store/storetest"
 )
 
 func small(o badger.Options) badger.Options {
@@ -435,6 +436,42 @@ func TestReportOfPartialRun(t *testing.T) {
 	report, err := up(t, openStore(t), ms)
 	if err == nil || report.From != 0 || report.To != 1 || len(report.Applied) != 1 || report.Applied[0].Name != "initial_schema" {
 		t.Errorf("Up = %+v, %v; want v0 -> v1 with initial_schema applied, and an error", report, err)
+	}
+}
+
+// TestKeptTx uses the Tx of a step that is over.
+func TestKeptTx(t *testing.T) {
+	for name, use := range map[string]func(*migrate.Tx) error{
+		"get":    func(tx *migrate.Tx) error { _, err := tx.Get([]byte("app/1")); return err },
+		"set":    func(tx *migrate.Tx) error { return tx.Set(store.Entry{Key: []byte("app/1")}) },
+		"delete": func(tx *migrate.Tx) error { return tx.Delete([]byte("app/1")) },
+		"scan": func(tx *migrate.Tx) error {
+			for _, err := range tx.Scan(store.Scan{}) {
+				return err
+			}
+			return nil
+		},
+	} {
+		var kept *migrate.Tx
+		_, err := up(t, openStore(t), []migrate.Migration{{Version: 1, Name: "keeping", Up: func(_ context.Context, tx *migrate.Tx) error {
+			if kept != nil {
+				return use(kept)
+			}
+			kept = tx
+			tx.Continue([]byte("once more"))
+			return nil
+		}}})
+		if !errors.Is(err, store.ErrTxnDone) {
+			t.Errorf("%s: Up = %v, want ErrTxnDone", name, err)
+		}
+	}
+}
+
+// TestUnreadable has a store whose version cannot be read.
+func TestUnreadable(t *testing.T) {
+	_, err := up(t, storetest.Fail(openStore(t), 1, storetest.Error), scenario)
+	if want := "read the version of system schema: " + storetest.ErrFault.Error() + "; nothing was changed"; !errors.Is(err, storetest.ErrFault) || err.Error() != want {
+		t.Errorf("Up = %v, want %s", err, want)
 	}
 }
 

@@ -101,7 +101,7 @@ func alone(err error) error {
 func (g *group) done(ctx context.Context) []Applied {
 	applied := make([]Applied, len(g.outcomes))
 	for i, out := range g.outcomes {
-		out.tx.txn = nil // what it holds is in the store
+		out.tx.end()
 		applied[i] = *out.applied
 		m := g.pending[i]
 		g.logBegin(ctx, m)

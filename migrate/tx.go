@@ -139,6 +139,25 @@ func (tx *Tx) guard(op string, key []byte, size int) error {
 	return tx.failed
 }
 
+// end lets go of what the transaction holds, which is in the store.
+func (tx *Tx) end() { tx.txn = ended{} }
+
+// ended is the transaction of a Tx that a migration kept.
+type ended struct{}
+
+func (ended) Get([]byte) (store.Entry, error) { return store.Entry{}, errEnded("get") }
+
+func (ended) Scan(store.Scan) iter.Seq2[store.Entry, error] {
+	return func(yield func(store.Entry, error) bool) { yield(store.Entry{}, errEnded("scan")) }
+}
+
+func (ended) Set(store.Entry) error { return errEnded("set") }
+func (ended) Delete([]byte) error   { return errEnded("delete") }
+
+func errEnded(op string) error {
+	return &store.Error{Op: op, Err: fmt.Errorf("%w: a migration must not keep its Tx", store.ErrTxnDone)}
+}
+
 // repeatable reports whether the batch of this step can be made again after later
 // ones are, to the same effect: it depends on its rows alone and changes nothing
 // else, or its builder knows that what else it does makes no difference.

@@ -241,7 +241,7 @@ func (o *opened) readHead() error {
 		return err
 	}
 	if v := binary.BigEndian.Uint32(head[len(magic):]); v != format {
-		return fmt.Errorf("%w: it is format %d, this program knows %d", ErrFormat, v, format)
+		return fmt.Errorf("%w: it is format %d, this program knows %d; restore it with the release that made it", ErrFormat, v, format)
 	}
 	length := binary.BigEndian.Uint32(head[len(magic)+4:])
 	o.body[0] = int64(headSize) + int64(length)

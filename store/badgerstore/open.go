@@ -126,7 +126,7 @@ func checkManifest(opts badger.Options) error {
 
 func exists(dir string) error {
 	if _, err := os.Stat(filepath.Join(dir, badger.ManifestFilename)); err != nil {
-		return fmt.Errorf("no Badger store there: %w", err)
+		return fmt.Errorf("no Badger store there, and none was made: see whether the path is right: %w", err)
 	}
 	return nil
 }

@@ -30,7 +30,7 @@ import (
 )
 
 func TestMain(m *testing.M) {
-	testscript.Main(m, map[string]func(){"kvmigrate": main, "kvmigrate-branch": branch, "kvmigrate-stopped": stopped, "kvmigrate-slow": slow, "kvmigrate-edit": edit})
+	testscript.Main(m, map[string]func(){"kvmigrate": main, "kvmigrate-branch": branch, "kvmigrate-stopped": stopped, "kvmigrate-slow": slow, "kvmigrate-faulty": faulty, "kvmigrate-edit": edit})
 }
 
 // branch is kvmigrate as another branch built it, which took version 2 for a
@@ -91,8 +91,9 @@ func slow() {
 	main()
 }
 
-// TestScripts runs the command as a process. The scripts have three programs more,
-// kvmigrate-branch, kvmigrate-stopped and kvmigrate-slow, and these commands:
+// TestScripts runs the command as a process. The scripts have four programs more,
+// kvmigrate-branch, kvmigrate-stopped, kvmigrate-slow and kvmigrate-faulty, and these
+// commands:
 //
 //	exits CODE kvmigrate ARG…   fails unless the exit code is CODE
 //	put STORE KEY HEX           writes a raw entry
@@ -102,12 +103,21 @@ func slow() {
 //	hold STORE                  keeps the store open until the script ends
 //	await FILE                  waits until the file is there
 //	glob NAME PATTERN           sets the variable NAME to the one file that matches
+//	smalldisk DIR SIZE          mounts a file system of that size, for which see [mounts]
+//	fill FILE N                 writes a file of N MiB
+//	hex FILE HEX                writes a file of raw bytes
 //	cut FILE COPY               copies a file but for its last byte
 //	sums DIR FILE               writes the name and checksum of each file in DIR to FILE
 //	json FILE                   fails unless the file is one or more JSON values
 func TestScripts(t *testing.T) {
 	testscript.Run(t, testscript.Params{
 		Dir: "../../../testdata/cli",
+		Condition: func(name string) (bool, error) {
+			if name != "mounts" {
+				return false, fmt.Errorf("unknown condition %q", name)
+			}
+			return mounts()
+		},
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
 			"exits": exits,
 			"put":   edits("put"),
@@ -135,6 +145,21 @@ func TestScripts(t *testing.T) {
 				path, err := filepath.Rel(ts.MkAbs("."), found[0])
 				ts.Check(err)
 				ts.Setenv(args[0], path)
+			},
+			"smalldisk": func(ts *testscript.TestScript, _ bool, args []string) {
+				unmount, err := smallDisk(ts.MkAbs(args[0]), args[1])
+				ts.Check(err)
+				ts.Defer(func() { ts.Check(unmount()) })
+			},
+			"fill": func(ts *testscript.TestScript, _ bool, args []string) {
+				mib, err := strconv.Atoi(args[1])
+				ts.Check(err)
+				ts.Check(os.WriteFile(ts.MkAbs(args[0]), make([]byte, mib<<20), 0o600))
+			},
+			"hex": func(ts *testscript.TestScript, _ bool, args []string) {
+				data, err := hex.DecodeString(args[1])
+				ts.Check(err)
+				ts.Check(os.WriteFile(ts.MkAbs(args[0]), data, 0o600))
 			},
 			"cut": func(ts *testscript.TestScript, _ bool, args []string) {
 				text := ts.ReadFile(args[0])

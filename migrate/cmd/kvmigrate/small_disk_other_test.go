@@ -1,0 +1,9 @@
+//go:build !linux
+
+package main
+
+import "errors"
+
+func smallDisk(string, string) (func() error, error) { return nil, errors.ErrUnsupported }
+
+func mounts() (bool, error) { return false, nil }
