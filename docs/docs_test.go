@@ -8,6 +8,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"testing"
 
@@ -260,9 +261,11 @@ func TestVerifyCodes(t *testing.T) {
 	}
 }
 
-// TestLinks finds links between documents that lead nowhere.
+// TestLinks finds links between and within documents that lead nowhere.
 func TestLinks(t *testing.T) {
-	link := regexp.MustCompile(`\]\(([^)#:]+)(?:#[^)]*)?\)`)
+	link := regexp.MustCompile(`\]\(([^)#:]*)(?:#([^)]*))?\)`)
+	code := regexp.MustCompile("(?ms)^```.*?^```$|`[^`\n]*`")
+	heading := regexp.MustCompile(`(?m)^#+ (.*)$`)
 	var pages []string
 	for _, pattern := range []string{"../*.md", "*.md", "*/*.md"} {
 		found, err := filepath.Glob(pattern)
@@ -277,10 +280,25 @@ func TestLinks(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		for _, l := range link.FindAllSubmatch(data, -1) {
+		for _, l := range link.FindAllSubmatch(code.ReplaceAll(data, nil), -1) {
 			links++
-			if _, err := os.Stat(filepath.Join(filepath.Dir(page), string(l[1]))); err != nil {
+			target := filepath.Join(filepath.Dir(page), string(l[1]))
+			if len(l[1]) == 0 {
+				target = page
+			}
+			if _, err := os.Stat(target); err != nil {
 				t.Errorf("%s: %v", page, err)
+				continue
+			}
+			if len(l[2]) == 0 {
+				continue
+			}
+			text, err := os.ReadFile(target)
+			if err != nil {
+				t.Errorf("%s: %v", page, err)
+			}
+			if !slices.ContainsFunc(heading.FindAllSubmatch(text, -1), func(h [][]byte) bool { return anchor(string(h[1])) == string(l[2]) }) {
+				t.Errorf("%s: %s has no heading #%s", page, target, l[2])
 			}
 		}
 	}
