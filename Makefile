@@ -36,11 +36,11 @@ soak:
 
 lint:
 	@test -z "$$(gofmt -l docs store migrate migrations systables testdata)" || { gofmt -l docs store migrate migrations systables testdata; exit 1; }
-	go vet ./... ./testdata/demo ./testdata/bench
+	go vet ./... ./testdata/demo ./testdata/bench ./testdata/picture
 	dir=$$(mktemp -d) && trap 'rm -rf "$$dir"' EXIT && go build -o "$$dir/migratevet" ./migrate/cmd/migratevet && \
 		go vet -vettool="$$dir/migratevet" -live github.com/kvmigrate/kvmigrate/systables ./migrations && \
 		cd $(NOTES) && go vet -vettool="$$dir/migratevet" -live example.com/notes/notebook ./migrations
-	go tool -modfile=.ci/tools/go.mod golangci-lint run ./... ./testdata/demo ./testdata/bench
+	go tool -modfile=.ci/tools/go.mod golangci-lint run ./... ./testdata/demo ./testdata/bench ./testdata/picture
 	cd $(NOTES) && go vet ./... && go tool -modfile=../../.ci/tools/go.mod golangci-lint run ./...
 	cd $(ETCD) && go vet ./... && go tool -modfile=../../.ci/tools/go.mod golangci-lint run ./...
 

@@ -1,6 +1,8 @@
 // Package docs_test does what the documents say.
 package docs_test
 
+//go:generate go run ../testdata/picture -root ..
+
 import (
 	"bytes"
 	"errors"
@@ -236,6 +238,25 @@ func TestReadmeShowsTheDemo(t *testing.T) {
 	got := strings.TrimPrefix(times.ReplaceAllString(run(t, "..", nil, "go", "run", "./testdata/demo"), "TIME"), "\n")
 	if diff := cmp.Diff(times.ReplaceAllString(picture, "TIME"), got); diff != "" {
 		t.Errorf("README and demo (-want +got):\n%s", diff)
+	}
+}
+
+// TestPicture runs the demo once more and draws it.
+func TestPicture(t *testing.T) {
+	dir := t.TempDir()
+	run(t, "..", nil, "go", "run", "./testdata/picture", "-out", dir)
+	for _, name := range []string{"demo.svg", "demo-narrow.svg"} {
+		want, err := os.ReadFile(filepath.Join(dir, name))
+		if err != nil {
+			t.Fatal(err)
+		}
+		got, err := os.ReadFile(name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if diff := cmp.Diff(string(want), string(got)); diff != "" {
+			t.Errorf("%s is not what the demo prints; go generate ./docs draws it anew (-demo +picture):\n%s", name, diff)
+		}
 	}
 }
 
