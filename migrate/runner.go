@@ -169,7 +169,7 @@ func New(st store.Store, o Options) (*Runner, error) {
 		return nil, err
 	}
 	if err := r.registry.Check(); err != nil {
-		return nil, fmt.Errorf("migrations of %s schema: %w", r.schema, err)
+		return nil, fmt.Errorf("the migrations of %s schema have faults; nothing was changed: %w", r.schema, err)
 	}
 	r.keys = newKeys(r.schema)
 	return r, nil
