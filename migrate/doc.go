@@ -56,7 +56,8 @@
 //
 // A store that is newer than the program, damaged, or not one of kvmigrate's is
 // refused before anything is written. All such errors match [ErrRefused] with
-// errors.Is; the type says which it is.
+// errors.Is; the type says which it is. docs/errors.md has every error, what it means
+// and what to do.
 //
 // # Verifying
 //
