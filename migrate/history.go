@@ -2,8 +2,10 @@ package migrate
 
 import (
 	"bytes"
+	"cmp"
 	"encoding/binary"
 	"encoding/hex"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"strconv"
@@ -13,36 +15,64 @@ import (
 	"github.com/kvmigrate/kvmigrate/store/value"
 )
 
-// Applied is the record of one migration in a store's history.
+// Applied is the record of one migration in a store's history. Its JSON is that of
+// kvmigrate history --json, and of package statushttp.
 type Applied struct {
-	Version      uint32
-	Name         string
-	Description  string
-	Fingerprint  Fingerprint // of the ladder up to this version
-	Started      time.Time   // UTC, milliseconds
-	Finished     time.Time   // UTC, milliseconds
-	Transactions uint64      // how many it took
-	KeysWritten  uint64      // Sets, an overwritten key counted each time
-	KeysDeleted  uint64      // Deletes
-	Program      string      // the program and version that ran it
+	Version      uint32      `json:"version"`
+	Name         string      `json:"name"`
+	Description  string      `json:"description"`
+	Fingerprint  Fingerprint `json:"fingerprint"`  // of the ladder up to this version
+	Started      time.Time   `json:"started"`      // UTC, milliseconds
+	Finished     time.Time   `json:"finished"`     // UTC, milliseconds
+	Transactions uint64      `json:"transactions"` // how many it took
+	KeysWritten  uint64      `json:"keys_written"` // Sets, an overwritten key counted each time
+	KeysDeleted  uint64      `json:"keys_deleted"` // Deletes
+	Program      string      `json:"program"`      // the program and version that ran it
 
 	// Origin is how the store came to Version. A history begins with version 1,
 	// or with a record whose Origin is not Migrated.
-	Origin Origin
+	Origin Origin `json:"origin,omitempty"`
 
 	// ReadableFrom and WritableFrom are the oldest versions whose programs may
 	// read, and write, the store as long as this record is its latest; Version if
-	// there is no older one.
-	ReadableFrom, WritableFrom uint32
+	// there is no older one, and then JSON leaves them out.
+	ReadableFrom uint32 `json:"readable_from,omitempty"`
+	WritableFrom uint32 `json:"writable_from,omitempty"`
 
 	// Unreleased says that the migration could still change when it ran.
-	Unreleased bool
+	Unreleased bool `json:"unreleased,omitempty"`
 
 	// SizeBefore and SizeAfter are the bytes that the store took on the disk before
 	// the run which applied this migration last, and after Options.Reclaim had given
 	// room back; 0 if that was not asked for.
-	SizeBefore, SizeAfter uint64
+	SizeBefore uint64 `json:"size_before,omitempty"`
+	SizeAfter  uint64 `json:"size_after,omitempty"`
 }
+
+// MarshalJSON implements [json.Marshaler].
+func (a Applied) MarshalJSON() ([]byte, error) {
+	if a.ReadableFrom >= a.Version {
+		a.ReadableFrom = 0
+	}
+	if a.WritableFrom >= a.Version {
+		a.WritableFrom = 0
+	}
+	return json.Marshal(appliedJSON(a))
+}
+
+// UnmarshalJSON implements [json.Unmarshaler].
+func (a *Applied) UnmarshalJSON(data []byte) error {
+	var in appliedJSON
+	if err := json.Unmarshal(data, &in); err != nil {
+		return err
+	}
+	*a = Applied(in)
+	a.ReadableFrom, a.WritableFrom = cmp.Or(a.ReadableFrom, a.Version), cmp.Or(a.WritableFrom, a.Version)
+	return nil
+}
+
+// appliedJSON is Applied without its methods.
+type appliedJSON Applied
 
 // An Origin is how a store came to a version.
 type Origin string

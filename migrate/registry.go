@@ -100,6 +100,15 @@ type Fingerprint [8]byte
 // String returns the fingerprint in hexadecimal.
 func (f Fingerprint) String() string { return hex.EncodeToString(f[:]) }
 
+// MarshalText implements [encoding.TextMarshaler].
+func (f Fingerprint) MarshalText() ([]byte, error) { return []byte(f.String()), nil }
+
+// UnmarshalText implements [encoding.TextUnmarshaler].
+func (f *Fingerprint) UnmarshalText(text []byte) (err error) {
+	*f, err = parseFingerprint(string(text))
+	return err
+}
+
 // parseFingerprint is the inverse of String.
 func parseFingerprint(text string) (Fingerprint, error) {
 	f, err := hex.DecodeString(text)

@@ -58,33 +58,15 @@ type (
 		To      uint32          `json:"to"`
 		Pending []migrationJSON `json:"pending"`
 	}
-	appliedJSON struct {
-		Version      uint32    `json:"version"`
-		Name         string    `json:"name"`
-		Description  string    `json:"description"`
-		Fingerprint  string    `json:"fingerprint"`
-		Started      time.Time `json:"started"`
-		Finished     time.Time `json:"finished"`
-		Transactions uint64    `json:"transactions"`
-		KeysWritten  uint64    `json:"keys_written"`
-		KeysDeleted  uint64    `json:"keys_deleted"`
-		Program      string    `json:"program"`
-		Origin       string    `json:"origin,omitempty"`
-		ReadableFrom uint32    `json:"readable_from,omitempty"`
-		WritableFrom uint32    `json:"writable_from,omitempty"`
-		Unreleased   bool      `json:"unreleased,omitempty"`
-		SizeBefore   uint64    `json:"size_before,omitempty"`
-		SizeAfter    uint64    `json:"size_after,omitempty"`
-	}
 	reportJSON struct {
-		Schema   string        `json:"schema"`
-		From     uint32        `json:"from"`
-		To       uint32        `json:"to"`
-		Adopted  bool          `json:"adopted,omitempty"`
-		ReadOnly bool          `json:"read_only,omitempty"`
-		Applied  []appliedJSON `json:"applied"`
-		Backup   *takenJSON    `json:"backup,omitempty"`
-		Error    string        `json:"error,omitempty"`
+		Schema   string            `json:"schema"`
+		From     uint32            `json:"from"`
+		To       uint32            `json:"to"`
+		Adopted  bool              `json:"adopted,omitempty"`
+		ReadOnly bool              `json:"read_only,omitempty"`
+		Applied  []migrate.Applied `json:"applied"`
+		Backup   *takenJSON        `json:"backup,omitempty"`
+		Error    string            `json:"error,omitempty"`
 	}
 	entryJSON struct {
 		Key       []byte `json:"key"`   // base64
@@ -107,25 +89,6 @@ func toJSON(migrations []migrate.Migration) []migrationJSON {
 		out = append(out, migrationJSON{m.Version, m.Name, m.Description, m.Unreleased})
 	}
 	return out
-}
-
-func appliedToJSON(applied []migrate.Applied) []appliedJSON {
-	out := make([]appliedJSON, 0, len(applied))
-	for _, a := range applied {
-		out = append(out, appliedJSON{a.Version, a.Name, a.Description, a.Fingerprint.String(),
-			a.Started, a.Finished, a.Transactions, a.KeysWritten, a.KeysDeleted, a.Program,
-			string(a.Origin), older(a.ReadableFrom, a.Version), older(a.WritableFrom, a.Version), a.Unreleased, a.SizeBefore, a.SizeAfter})
-	}
-	return out
-}
-
-// older is version if it is older than that of the record, and otherwise 0, which is
-// left out.
-func older(version, record uint32) uint32 {
-	if version >= record {
-		return 0
-	}
-	return version
 }
 
 // text is the error of a JSON form.
@@ -198,7 +161,7 @@ func (a *app) up() *cobra.Command {
 func (a *app) printReport(w io.Writer, report migrate.Report, err error) error {
 	if a.json {
 		return errors.Join(err, encode(w, reportJSON{report.Schema, report.From, report.To, report.Adopted, report.ReadOnly,
-			appliedToJSON(report.Applied), takenToJSON(report.Backup), text(err)}))
+			append([]migrate.Applied{}, report.Applied...), takenToJSON(report.Backup), text(err)}))
 	}
 	if err != nil {
 		return err
@@ -346,7 +309,7 @@ func (a *app) history() *cobra.Command {
 				}
 				w := cmd.OutOrStdout()
 				if a.json {
-					return encode(w, appliedToJSON(history))
+					return encode(w, append([]migrate.Applied{}, history...))
 				}
 				t := table(w)
 				fmt.Fprintln(t, "VERSION\tNAME\tFINISHED\tWRITTEN\tDELETED\tPROGRAM")

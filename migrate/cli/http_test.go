@@ -84,12 +84,12 @@ func TestHTTP(t *testing.T) {
 }
 
 // TestHistoryIsTheSame: the JSON that is served has of history what the command
-// prints.
+// prints, and both can be read back.
 func TestHistoryIsTheSame(t *testing.T) {
 	dir, cfg := t.TempDir(), release(3)
 	_, stdout, _ := runIn(t.Context(), t, cfg, dir, "up", "--allow-unreleased", "--reclaim", "--json")
-	var printed struct{ Applied []map[string]any }
-	if err := json.Unmarshal([]byte(stdout), &printed); err != nil || len(printed.Applied) != 3 {
+	var printed struct{ Applied []migrate.Applied }
+	if err := json.Unmarshal([]byte(stdout), &printed); err != nil {
 		t.Fatalf("up --json: %v\n%s", err, stdout)
 	}
 	st, err := badgerstore.Open(t.Context(), dir, badgerstore.Options{})
@@ -106,11 +106,22 @@ func TestHistoryIsTheSame(t *testing.T) {
 	}
 	answer := httptest.NewRecorder()
 	h.ServeHTTP(answer, httptest.NewRequest(http.MethodGet, "/schema", nil))
-	var served struct{ History []map[string]any }
+	var served struct{ History []migrate.Applied }
 	if err := json.Unmarshal(answer.Body.Bytes(), &served); err != nil {
 		t.Fatal(err)
 	}
-	if diff := cmp.Diff(printed.Applied, served.History); diff != "" {
-		t.Errorf("history (-printed +served):\n%s", diff)
+	r, err := migrate.New(st, cfg.Options)
+	if err != nil {
+		t.Fatal(err)
+	}
+	want, err := r.History(t.Context())
+	if err != nil || len(want) != 3 {
+		t.Fatalf("history: %d records, %v; want 3", len(want), err)
+	}
+	if diff := cmp.Diff(want, printed.Applied); diff != "" {
+		t.Errorf("history (-want +printed):\n%s", diff)
+	}
+	if diff := cmp.Diff(want, served.History); diff != "" {
+		t.Errorf("history (-want +served):\n%s", diff)
 	}
 }

@@ -14,22 +14,22 @@ const most = 100
 // The JSON forms, which the package describes.
 type (
 	schemaJSON struct {
-		Schema       string          `json:"schema"`
-		Program      string          `json:"program,omitempty"`
-		State        stage           `json:"state"`
-		Reason       string          `json:"reason"`
-		Version      *uint32         `json:"version"`
-		Target       uint32          `json:"target"`
-		Latest       uint32          `json:"latest"`
-		ReadOnly     bool            `json:"read_only,omitempty"`
-		Pending      []migrationJSON `json:"pending"`
-		PendingTotal int             `json:"pending_total"`
-		Running      *runningJSON    `json:"running,omitempty"`
-		History      []appliedJSON   `json:"history"`
-		HistoryTotal int             `json:"history_total"`
-		Started      time.Time       `json:"started,omitzero"`
-		Ended        time.Time       `json:"ended,omitzero"`
-		Error        string          `json:"error,omitempty"`
+		Schema       string            `json:"schema"`
+		Program      string            `json:"program,omitempty"`
+		State        stage             `json:"state"`
+		Reason       string            `json:"reason"`
+		Version      *uint32           `json:"version"`
+		Target       uint32            `json:"target"`
+		Latest       uint32            `json:"latest"`
+		ReadOnly     bool              `json:"read_only,omitempty"`
+		Pending      []migrationJSON   `json:"pending"`
+		PendingTotal int               `json:"pending_total"`
+		Running      *runningJSON      `json:"running,omitempty"`
+		History      []migrate.Applied `json:"history"`
+		HistoryTotal int               `json:"history_total"`
+		Started      time.Time         `json:"started,omitzero"`
+		Ended        time.Time         `json:"ended,omitzero"`
+		Error        string            `json:"error,omitempty"`
 	}
 	migrationJSON struct {
 		Version     uint32 `json:"version"`
@@ -54,24 +54,6 @@ type (
 		ETA         time.Duration `json:"eta_ns"`
 		Text        string        `json:"text"`
 	}
-	appliedJSON struct {
-		Version      uint32         `json:"version"`
-		Name         string         `json:"name"`
-		Description  string         `json:"description"`
-		Fingerprint  string         `json:"fingerprint"`
-		Started      time.Time      `json:"started"`
-		Finished     time.Time      `json:"finished"`
-		Transactions uint64         `json:"transactions"`
-		KeysWritten  uint64         `json:"keys_written"`
-		KeysDeleted  uint64         `json:"keys_deleted"`
-		Program      string         `json:"program"`
-		Origin       migrate.Origin `json:"origin,omitempty"`
-		ReadableFrom uint32         `json:"readable_from,omitempty"`
-		WritableFrom uint32         `json:"writable_from,omitempty"`
-		Unreleased   bool           `json:"unreleased,omitempty"`
-		SizeBefore   uint64         `json:"size_before,omitempty"`
-		SizeAfter    uint64         `json:"size_after,omitempty"`
-	}
 )
 
 func (h *Handler) serveSchema(w http.ResponseWriter, _ *http.Request) {
@@ -87,7 +69,7 @@ func (s state) json() schemaJSON {
 		Schema: s.schema, Program: s.program, State: s.stage, Reason: s.reason(),
 		Target: s.target, Latest: latest(s.known), ReadOnly: s.readOnly,
 		Pending: []migrationJSON{}, PendingTotal: len(pending),
-		History: []appliedJSON{}, HistoryTotal: len(s.history),
+		History: append([]migrate.Applied{}, s.history[max(0, len(s.history)-most):]...), HistoryTotal: len(s.history),
 		Started: s.started, Ended: s.ended,
 	}
 	if s.read {
@@ -98,21 +80,6 @@ func (s state) json() schemaJSON {
 	}
 	for _, m := range pending[:min(most, len(pending))] {
 		out.Pending = append(out.Pending, migrationJSON{m.Version, m.Name, m.Description, m.Unreleased})
-	}
-	for _, a := range s.history[max(0, len(s.history)-most):] {
-		applied := appliedJSON{
-			Version: a.Version, Name: a.Name, Description: a.Description, Fingerprint: a.Fingerprint.String(),
-			Started: a.Started, Finished: a.Finished, Transactions: a.Transactions,
-			KeysWritten: a.KeysWritten, KeysDeleted: a.KeysDeleted, Program: a.Program,
-			Origin: a.Origin, Unreleased: a.Unreleased, SizeBefore: a.SizeBefore, SizeAfter: a.SizeAfter,
-		}
-		if a.ReadableFrom < a.Version {
-			applied.ReadableFrom = a.ReadableFrom
-		}
-		if a.WritableFrom < a.Version {
-			applied.WritableFrom = a.WritableFrom
-		}
-		out.History = append(out.History, applied)
 	}
 	if e := s.event; s.stage == running && e != nil {
 		out.Running = &runningJSON{
