@@ -170,35 +170,44 @@ type differ struct {
 	room       int // bytes of samples that may still come
 }
 
-func diffOf(ctx context.Context, over *overlay.Store, m Migration, samples int) (Diff, error) {
-	d := &differ{partitions: map[string]*PartitionDiff{}, samples: samples, room: maxSampleBytes}
-	err := over.Changes(ctx, func(c overlay.Change) error {
-		d.add(c)
-		return nil
-	})
-	diff := Diff{Version: m.Version, Name: m.Name}
-	for _, name := range slices.Sorted(maps.Keys(d.partitions)) {
-		diff.Partitions = append(diff.Partitions, *d.partitions[name])
-	}
-	return diff, err
+func newDiffer(samples int) *differ {
+	return &differ{partitions: map[string]*PartitionDiff{}, samples: samples, room: maxSampleBytes}
 }
 
-func (d *differ) add(c overlay.Change) {
-	p := d.partition(c.Key)
+func diffOf(ctx context.Context, over *overlay.Store, m Migration, samples int) (Diff, error) {
+	d := newDiffer(samples)
+	err := over.Changes(ctx, func(c overlay.Change) error {
+		d.add(c.Key, c.Before, c.After)
+		return nil
+	})
+	return Diff{m.Version, m.Name, d.partitionDiffs()}, err
+}
+
+// partitionDiffs returns what was added up, in the order of the names.
+func (d *differ) partitionDiffs() (diffs []PartitionDiff) {
+	for _, name := range slices.Sorted(maps.Keys(d.partitions)) {
+		diffs = append(diffs, *d.partitions[name])
+	}
+	return diffs
+}
+
+// add counts the change of an entry, which is nil where there was or is none.
+func (d *differ) add(key []byte, before, after *store.Entry) {
+	p := d.partition(key)
 	t := &p.Changed
 	switch {
-	case c.Before == nil:
+	case before == nil:
 		t = &p.Added
-	case c.After == nil:
+	case after == nil:
 		t = &p.Deleted
 	}
 	t.Keys++
-	t.BytesBefore += size(c.Before)
-	t.BytesAfter += size(c.After)
+	t.BytesBefore += size(before)
+	t.BytesAfter += size(after)
 	if len(t.Samples) >= d.samples {
 		return
 	}
-	s := Sample{Key: bytes.Clone(c.Key), Before: sampleOf(c.Before), After: sampleOf(c.After)}
+	s := Sample{Key: bytes.Clone(key), Before: sampleOf(before), After: sampleOf(after)}
 	if need := len(s.Key) + len(s.Before) + len(s.After); need <= d.room {
 		d.room -= need
 		t.Samples = append(t.Samples, s)

@@ -1,6 +1,6 @@
 // Package cli is the operator's commands over migrate, for any program to embed:
-// up, plan, status, history, baseline, backup, restore, dump, verify, reclaim, new and
-// version.
+// up, plan, status, history, baseline, backup, restore, dump, diff, verify, reclaim, new
+// and version.
 //
 // A program calls [Run] from its main function, with the options that it passes to
 // migrate.Up itself:
@@ -36,6 +36,8 @@
 //	         size, store, old}
 //	dump     {key, value, text, expires_at?, meta?}, one object a line; key and
 //	         value in base64
+//	diff     {before, after, partitions} of two stores
+//	diff     {schema, from, to, partitions} of two versions
 //	verify   {schema, version, stored, latest, checked, skipped, findings, more?,
 //	         error?}
 //	reclaim  {size_before, size_after}, in bytes
@@ -90,7 +92,7 @@ const (
 	ExitDone    = 0 // what was asked for is done
 	ExitFailed  = 1 // something went wrong; the store is at a version it can go on from
 	ExitUsage   = 2 // the command line makes no sense
-	ExitRefused = 3 // the store, or the backup, is newer than the program, corrupt or foreign, or verify found something; nothing was changed
+	ExitRefused = 3 // the store, or the backup, is newer than the program, corrupt or foreign, verify found something, or the stores of diff differ; nothing was changed
 )
 
 // Config adapts the commands to a program. The zero Config is the default
@@ -170,7 +172,7 @@ func ExitCode(err error) int {
 	switch {
 	case err == nil:
 		return ExitDone
-	case errors.Is(err, migrate.ErrRefused), errors.Is(err, migrate.ErrFindings), errors.Is(err, store.ErrCorrupt), isUnusable(err):
+	case errors.Is(err, migrate.ErrRefused), errors.Is(err, migrate.ErrFindings), errors.Is(err, errDiffer), errors.Is(err, store.ErrCorrupt), isUnusable(err):
 		return ExitRefused
 	case errors.Is(err, errUsage), isUnknownTarget(err), isUnknownCommand(err):
 		return ExitUsage
@@ -233,7 +235,8 @@ Exit codes:
   1  failed; the error says what and in which migration
   2  usage: the command line makes no sense
   3  refused: the store, or the backup, is newer than this program, corrupt,
-     or another program's, or verify found something; nothing was changed`,
+     or another program's, verify found something, or the stores of diff
+     differ; nothing was changed`,
 		Example: fmt.Sprintf("  %[1]s --store DIR up\n  %[1]s --store DIR status --json", cfg.Name),
 		Args:    cobra.NoArgs,
 		RunE:    func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
@@ -257,7 +260,7 @@ Exit codes:
 	flags.BoolVarP(&a.verbose, "verbose", "v", false, "log what is not news, too, and the key that an error is about")
 	flags.BoolVarP(&a.quiet, "quiet", "q", false, "log only warnings and errors, and show no progress")
 	flags.Var(&a.logFormat, "log-format", "the form of the log: text or json")
-	root.AddCommand(a.up(), a.plan(), a.status(), a.history(), a.baseline(), a.backUp(), a.restore(), a.dump(), a.verify(), a.reclaim(), a.create(), a.version())
+	root.AddCommand(a.up(), a.plan(), a.status(), a.history(), a.baseline(), a.backUp(), a.restore(), a.dump(), a.diff(), a.verify(), a.reclaim(), a.create(), a.version())
 	if cfg.Commands != nil {
 		root.AddCommand(cfg.Commands(a.view)...)
 	}

@@ -88,11 +88,15 @@ func (d *dryRun) run(cmd *cobra.Command, a *app, target uint32) error {
 func newDryRunJSON(dry migrate.DryRun, err error) dryRunJSON {
 	out := dryRunJSON{Schema: dry.Schema, From: dry.From, To: dry.To, Adopted: dry.Adopted, Diffs: []diffJSON{}, DiskBytes: dry.DiskBytes, RoomBytes: dry.RoomBytes, Error: text(err)}
 	for _, d := range dry.Diffs {
-		diff := diffJSON{Version: d.Version, Name: d.Name, Partitions: []partitionJSON{}}
-		for _, p := range d.Partitions {
-			diff.Partitions = append(diff.Partitions, partitionJSON{p.Partition, newTallyJSON(p.Added), newTallyJSON(p.Changed), newTallyJSON(p.Deleted)})
-		}
-		out.Diffs = append(out.Diffs, diff)
+		out.Diffs = append(out.Diffs, diffJSON{d.Version, d.Name, newPartitionsJSON(d.Partitions)})
+	}
+	return out
+}
+
+func newPartitionsJSON(partitions []migrate.PartitionDiff) []partitionJSON {
+	out := []partitionJSON{}
+	for _, p := range partitions {
+		out = append(out, partitionJSON{p.Partition, newTallyJSON(p.Added), newTallyJSON(p.Changed), newTallyJSON(p.Deleted)})
 	}
 	return out
 }
@@ -116,7 +120,8 @@ func printDryRun(w io.Writer, dry migrate.DryRun) error {
 	}
 	fmt.Fprintf(w, "%s schema: v%d -> v%d would change%s\n", dry.Schema, dry.From, dry.To, adopted)
 	for _, d := range dry.Diffs {
-		if err := printDiff(w, d); err != nil {
+		fmt.Fprintf(w, "\nv%d  %s\n", d.Version, d.Name)
+		if err := printPartitions(w, d.Partitions); err != nil {
 			return err
 		}
 	}
@@ -128,18 +133,17 @@ func printDryRun(w io.Writer, dry migrate.DryRun) error {
 	return err
 }
 
-func printDiff(w io.Writer, d migrate.Diff) error {
-	fmt.Fprintf(w, "\nv%d  %s\n", d.Version, d.Name)
+func printPartitions(w io.Writer, partitions []migrate.PartitionDiff) error {
 	t := table(w)
 	fmt.Fprintln(t, "  PARTITION\tADDED\tCHANGED\tDELETED\tBYTES")
-	for _, p := range d.Partitions {
+	for _, p := range partitions {
 		grown := int64(p.Added.BytesAfter + p.Changed.BytesAfter - p.Changed.BytesBefore - p.Deleted.BytesBefore)
 		fmt.Fprintf(t, "  %s\t%d\t%d\t%d\t%+d\n", partitionName(p.Partition), p.Added.Keys, p.Changed.Keys, p.Deleted.Keys, grown)
 	}
 	if err := t.Flush(); err != nil {
 		return err
 	}
-	for _, p := range d.Partitions {
+	for _, p := range partitions {
 		for _, s := range p.Added.Samples {
 			fmt.Fprintf(w, "  + %q %s\n", s.Key, s.After)
 		}
