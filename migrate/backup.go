@@ -152,7 +152,10 @@ func (r *Runner) backUp(ctx context.Context, f found, plan Plan) (*backup.Taken,
 	if kept != nil {
 		r.log.WarnContext(ctx, kept.Error())
 	}
-	o.Observer = r.observeBackup(ctx, plan, o.Observer)
+	live := r.newLiveFile(plan)
+	live.write(ctx, time.Now(), Event{Kind: BackingUp, Migration: plan.Pending[0], Phase: 1, Phases: 2})
+	defer live.remove()
+	o.Observer = r.observeBackup(ctx, plan, live, o.Observer)
 	r.log.InfoContext(ctx, fmt.Sprintf("backing up the store at %s schema v%d, before it goes to v%d", r.schema, f.version, plan.To), "dir", o.Dir)
 	taken, err := backup.Take(ctx, r.store, o, func(s store.Reader) (backup.Header, error) {
 		version, stored, err := r.readVersion(s)
@@ -222,10 +225,11 @@ func (r *Runner) logBackup(ctx context.Context, what string, i backup.Info) {
 	r.log.InfoContext(ctx, what, "file", i.Path, "entries", i.Entries, "bytes", i.Bytes, "size", i.Size)
 }
 
-// observeBackup tells the observer and, as often as of a migration, the log.
-func (r *Runner) observeBackup(ctx context.Context, plan Plan, also func(backup.Progress)) func(backup.Progress) {
+// observeBackup tells the observer and, as often as of a migration, the log and other
+// processes.
+func (r *Runner) observeBackup(ctx context.Context, plan Plan, live *liveFile, also func(backup.Progress)) func(backup.Progress) {
 	began := time.Now()
-	logged := began
+	logged, written := began, began
 	return func(p backup.Progress) {
 		if also != nil {
 			also(p)
@@ -244,6 +248,10 @@ func (r *Runner) observeBackup(ctx context.Context, plan Plan, also func(backup.
 		}
 		if seconds := p.Elapsed.Seconds(); seconds > 0 {
 			e.Rate = float64(p.Entries) / seconds
+		}
+		if now.Sub(written) >= liveInterval {
+			written = now
+			live.write(ctx, now, e)
 		}
 		r.observe(e)
 	}

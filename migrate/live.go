@@ -14,7 +14,7 @@ import (
 )
 
 // liveInterval is how often a run says how far it is, in the file beside the store.
-// A shorter run leaves no file.
+// A shorter run leaves no file, unless it makes a backup.
 const liveInterval = time.Second
 
 // A Live is what a run says of itself to other processes, which cannot open the
@@ -29,17 +29,18 @@ type Live struct {
 	From    uint32    `json:"from"`    // the version that the run found
 	To      uint32    `json:"to"`      // the version that it goes to
 
-	// The migration that runs, as in [Event].
-	Version uint32        `json:"version"`
-	Name    string        `json:"name"`
-	Phase   int           `json:"phase"`
-	Phases  int           `json:"phases"`
-	Done    uint64        `json:"done"`
-	Total   uint64        `json:"total"`
-	Rate    float64       `json:"rate"`
-	Elapsed time.Duration `json:"elapsed_ns"`
-	ETA     time.Duration `json:"eta_ns"`
-	Text    string        `json:"text"` // all that, for people
+	// The migration that runs, or the backup from before it, as in [Event].
+	Version   uint32        `json:"version"`
+	Name      string        `json:"name"`
+	BackingUp bool          `json:"backing_up,omitempty"`
+	Phase     int           `json:"phase"`
+	Phases    int           `json:"phases"`
+	Done      uint64        `json:"done"`
+	Total     uint64        `json:"total"`
+	Rate      float64       `json:"rate"`
+	Elapsed   time.Duration `json:"elapsed_ns"`
+	ETA       time.Duration `json:"eta_ns"`
+	Text      string        `json:"text"` // all that, for people
 }
 
 // ReadLive returns what a run over the schema in the store at dir, which another
@@ -90,7 +91,7 @@ func (f *liveFile) write(ctx context.Context, now time.Time, e Event) {
 		return
 	}
 	l := f.live
-	l.Updated, l.Version, l.Name = now.UTC(), e.Version, e.Name
+	l.Updated, l.Version, l.Name, l.BackingUp = now.UTC(), e.Version, e.Name, e.Kind == BackingUp
 	l.Phase, l.Phases, l.Done, l.Total = e.Phase, e.Phases, e.Done, e.Total
 	l.Rate, l.Elapsed, l.ETA, l.Text = e.Rate, e.Elapsed, e.ETA, e.String()
 	data, err := json.Marshal(l)

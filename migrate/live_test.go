@@ -5,10 +5,12 @@ import (
 	"errors"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 	"time"
 
 	"github.com/kvmigrate/kvmigrate/migrate"
+	"github.com/kvmigrate/kvmigrate/migrate/backup"
 	"github.com/kvmigrate/kvmigrate/store"
 	"github.com/kvmigrate/kvmigrate/store/badgerstore"
 )
@@ -68,5 +70,35 @@ func TestLive(t *testing.T) {
 	}
 	if _, err := migrate.ReadLive(dir, "system"); err == nil || errors.Is(err, os.ErrNotExist) {
 		t.Errorf("ReadLive of a torn file = %v; want an error", err)
+	}
+}
+
+// TestLiveBackup: the backup before the migrations is there to see, and leaves no file.
+func TestLiveBackup(t *testing.T) {
+	dir := t.TempDir()
+	st := openStore(t)
+	load(t, st, many("app/", 30)...)
+	seen := map[backup.Stage]migrate.Live{}
+	o := saving(t.TempDir(), migrate.Migration{Version: 1, Name: "only", Up: func(context.Context, *migrate.Tx) error {
+		if _, err := migrate.ReadLive(dir, "system"); !errors.Is(err, os.ErrNotExist) {
+			t.Errorf("after the backup: %v; want no file of it", err)
+		}
+		return nil
+	}})
+	o.AllowUnversioned = true
+	o.Backup.Observer = func(p backup.Progress) {
+		live, err := migrate.ReadLive(dir, "system")
+		if err != nil {
+			t.Errorf("%s: %v", p.Stage, err)
+		}
+		seen[p.Stage] = live
+	}
+	mustRun(t, located{st, dir}, o)
+	for _, stage := range []backup.Stage{backup.Writing, backup.Verifying} {
+		live := seen[stage]
+		if !live.BackingUp || live.PID != os.Getpid() || live.To != 1 || live.Version != 1 || live.Name != "only" ||
+			!strings.HasPrefix(live.Text, "backup of v0, phase 1 of 2: 0 entries") {
+			t.Errorf("%s: live %+v; want the backup", stage, live)
+		}
 	}
 }

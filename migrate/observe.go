@@ -96,7 +96,7 @@ func (e Event) String() string {
 	switch {
 	case e.Total > 0:
 		text += fmt.Sprintf(": %d of %d entries (%d %%)", e.Done, e.Total, e.Done*100/e.Total)
-	case e.Done > 0:
+	case e.Done > 0 || e.Kind == BackingUp:
 		text += fmt.Sprintf(": %d entries", e.Done)
 	default:
 		text += fmt.Sprintf(": %d steps", e.Steps)

@@ -44,8 +44,8 @@
 //	version  {program, version, schema, latest}
 //
 // in_use is {pid, command, since} and live is {schema, pid, program, started, updated,
-// from, to, version, name, phase, phases, done, total, rate, elapsed_ns, eta_ns,
-// text}: how far the migration of that version is, in entries; total is 0 while it
+// from, to, version, name, backing_up?, phase, phases, done, total, rate, elapsed_ns,
+// eta_ns, text}: how far the migration of that version is, in entries; total is 0 while it
 // is not known, and text says it for people.
 // diffs is a list of {version, name, partitions}, a partition {partition, added,
 // changed, deleted}, and each of these {keys, bytes_before, bytes_after, samples}
