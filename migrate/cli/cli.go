@@ -14,59 +14,14 @@
 //
 // # JSON
 //
-// With --json a command prints what it has to say as JSON. These keys keep their
-// names and meanings; new ones may join them. Times are RFC 3339 in UTC.
+// With --json a command prints what it has to say as JSON; dump prints an object a
+// line. docs/schemas in the repository has a JSON Schema for each command, by its
+// name. The keys keep their names and meanings; new ones may join them, so that a
+// program must skip those that it does not know. Times are RFC 3339 in UTC, keys and
+// values of entries are in base64, and sizes in bytes.
 //
-//	up       {schema, from, to, adopted?, read_only?, applied, backup?, error?}
-//	up       {schema, from, to, adopted?, diffs, disk_bytes, room_bytes, error?},
-//	         with --dry-run
-//	baseline as up
-//	plan     {schema, from, to, pending}
-//	status   {schema, version, stored, latest, pending, adopted?, read_only?,
-//	         progress?, error?}
-//	status   {schema, in_use, live}, if another process is upgrading the store
-//	history  [{version, name, description, fingerprint, started, finished,
-//	         transactions, keys_written, keys_deleted, program, origin?,
-//	         readable_from?, writable_from?, unreleased?, size_before?,
-//	         size_after?}]
-//	backup   {file, schema, version, created, program, encrypted, entries, bytes,
-//	         size, reused, removed}; with --list a list of them, without the last
-//	         two and with error? for what is wrong with the file
-//	restore  {file, schema, version, created, program, encrypted, entries, bytes,
-//	         size, store, old}
-//	dump     {key, value, text, expires_at?, meta?}, one object a line; key and
-//	         value in base64
-//	diff     {before, after, partitions} of two stores
-//	diff     {schema, from, to, partitions} of two versions
-//	verify   {schema, version, stored, latest, checked, skipped, findings, more?,
-//	         error?}
-//	reclaim  {size_before, size_after}, in bytes
-//	version  {program, version, schema, latest}
-//
-// in_use is {pid, command, since} and live is {schema, pid, program, started, updated,
-// from, to, version, name, backing_up?, phase, phases, done, total, rate, elapsed_ns,
-// eta_ns, text}: how far the migration of that version is, in entries; total is 0 while it
-// is not known, and text says it for people.
-// diffs is a list of {version, name, partitions}, a partition {partition, added,
-// changed, deleted}, and each of these {keys, bytes_before, bytes_after, samples}
-// with samples of {key, key_text, before?, after?}; key is in base64, the others
-// are as dump prints them. disk_bytes is an estimate, and room_bytes what
-// must stay free beside it, 0 if the store cannot say that.
-//
-// applied is as history prints it and pending a list of {version, name,
-// description, unreleased?}. adopted says that from is the version that the store
-// was found to be like, and read_only that the program must not write a store that
-// is newer than it. origin is "baseline" or "adopted", and absent of a version that
-// was reached from the one before; readable_from and writable_from are absent if
-// no older program may do that. progress is there when a migration of several transactions was
-// interrupted: {version, name, started, transactions, keys_written,
-// keys_deleted, phase, visited, visited_bytes, program}; visited are the entries
-// that its current phase, counted from 1, is done with. findings is a list of {code,
-// version?, partition?, column?, key?, text}, at most 100 of a code, with the key in
-// base64; more says how many a code has beside them. error is the text of an
-// error that comes beside what could be read or done: a refusal, a failed
-// migration. backup in up is as backup prints it, if one was asked for. All other
-// errors leave standard output empty.
+// error in the JSON is the text of an error that comes beside what could be read or
+// done: a refusal, a failed migration. All other errors leave standard output empty.
 package cli
 
 import (
@@ -91,7 +46,7 @@ import (
 const (
 	ExitDone    = 0 // what was asked for is done
 	ExitFailed  = 1 // something went wrong; the store is at a version it can go on from
-	ExitUsage   = 2 // the command line makes no sense
+	ExitUsage   = 2 // the command line makes no sense; also of a Go program that crashes
 	ExitRefused = 3 // the store, or the backup, is newer than the program, corrupt or foreign, verify found something, or the stores of diff differ; nothing was changed
 )
 

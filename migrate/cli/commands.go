@@ -101,6 +101,7 @@ func text(err error) string {
 
 func encode(w io.Writer, v any) error {
 	e := json.NewEncoder(w)
+	e.SetEscapeHTML(false) // an arrow is to be read as one
 	e.SetIndent("", "  ")
 	return e.Encode(v)
 }

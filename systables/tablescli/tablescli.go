@@ -8,22 +8,15 @@
 //
 // # JSON
 //
-// With --json the commands print these. The keys keep their names and meanings; new
-// ones may join them.
+// With --json the commands print what docs/schemas in the repository describes, a
+// JSON Schema for each command; scan prints an object a line. The keys keep their
+// names and meanings; new ones may join them.
 //
-//	tables   [{name, rows, bytes, version, comment}]
-//	table    {name, rows, bytes, version, comment, columns, primary_key, indexes}
-//	get      {key, columns}
-//	scan     {key, columns?, malformed?}, one object a line
-//
-// bytes are the keys and values of the rows and their index entries. columns of
-// table is a list of {name, type, nullable, secret, comment} and indexes one of
-// {name, columns, unique, entries}. columns of get and scan is an object: null
-// where the row has none, numbers, booleans and texts as they are, Json, and a text
-// that this program knows to be JSON, as JSON, a Timestamp as RFC 3339 in UTC, or as its milliseconds beyond the years 0 to 9999.
-// A value that is not of its column's type is shown as what it is, or as a text in the
-// notation of dump, and a masked one as the text "[secret]". malformed is true of a row that is no map of
-// columns.
+// Columns of rows are null where a row has none, numbers, booleans and texts as they
+// are, Json, and a text that this program knows to be JSON, as JSON, a Timestamp as
+// RFC 3339 in UTC, or as its milliseconds beyond the
+// years 0 to 9999. A value that is not of its column's type is shown as what it is, or
+// as a text in the notation of dump, and a masked one as the text "[secret]".
 package tablescli
 
 import (

@@ -20,9 +20,12 @@ func main() { os.Exit(run()) }
 func run() int {
 	ctx, stop := cli.Interruptible(context.Background(), os.Stderr)
 	defer stop()
-	cfg := cli.Config{
+	return cli.Run(ctx, config(), os.Args[1:], os.Stdout, os.Stderr)
+}
+
+func config() cli.Config {
+	return cli.Config{
 		Name: "kvmigrate", Options: migrate.Options{Schema: migrations.Schema},
 		Golden: "testdata/golden", Verify: systables.Verify, Commands: tablescli.Commands,
 	}
-	return cli.Run(ctx, cfg, os.Args[1:], os.Stdout, os.Stderr)
 }

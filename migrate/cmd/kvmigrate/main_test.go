@@ -13,6 +13,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"syscall"
@@ -30,7 +31,7 @@ import (
 )
 
 func TestMain(m *testing.M) {
-	testscript.Main(m, map[string]func(){"kvmigrate": main, "kvmigrate-branch": branch, "kvmigrate-stopped": stopped, "kvmigrate-slow": slow, "kvmigrate-faulty": faulty, "kvmigrate-edit": edit})
+	testscript.Main(m, map[string]func(){"kvmigrate": main, "kvmigrate-branch": branch, "kvmigrate-stopped": stopped, "kvmigrate-slow": slow, "kvmigrate-faulty": faulty, "kvmigrate-half": half, "kvmigrate-edit": edit})
 }
 
 // branch is kvmigrate as another branch built it, which took version 2 for a
@@ -91,11 +92,28 @@ func slow() {
 	main()
 }
 
-// TestScripts runs the command as a process. The scripts have four programs more,
-// kvmigrate-branch, kvmigrate-stopped, kvmigrate-slow and kvmigrate-faulty, and these
+// half is kvmigrate with one more migration, which commits a step and then fails.
+func half() {
+	latest := migrate.DefaultRegistry().Latest()
+	migrate.DefaultRegistry().Register(migrate.Migration{
+		Version: latest + 1, Name: "half", Description: "breaking half-way", Unreleased: true,
+		Up: func(_ context.Context, tx *migrate.Tx) error {
+			if tx.Cursor() != nil {
+				return errors.New("the disk is on fire")
+			}
+			tx.Continue([]byte("half"))
+			return nil
+		},
+	})
+	main()
+}
+
+// TestScripts runs the command as a process. The scripts have more programs,
+// kvmigrate-branch, kvmigrate-stopped, kvmigrate-slow and kvmigrate-half, and these
 // commands:
 //
-//	exits CODE kvmigrate ARG…   fails unless the exit code is CODE
+//	exits CODE kvmigrate ARG…   fails unless the exit code is CODE, and what --json
+//	                            prints is as docs/schemas has it
 //	put STORE KEY HEX           writes a raw entry
 //	many STORE PREFIX N         writes N entries of an empty map
 //	load STORE FILE             writes the entries of a dump
@@ -108,7 +126,8 @@ func slow() {
 //	hex FILE HEX                writes a file of raw bytes
 //	cut FILE COPY               copies a file but for its last byte
 //	sums DIR FILE               writes the name and checksum of each file in DIR to FILE
-//	json FILE                   fails unless the file is one or more JSON values
+//	json FILE                   fails unless the file is one or more JSON values, as a
+//	                            log is
 func TestScripts(t *testing.T) {
 	testscript.Run(t, testscript.Params{
 		Dir: "../../../testdata/cli",
@@ -207,6 +226,9 @@ func exits(ts *testscript.TestScript, _ bool, args []string) {
 	}
 	if got != want {
 		ts.Fatalf("exit code %d, want %d", got, want)
+	}
+	if out := ts.ReadFile("stdout"); slices.Contains(args, "--json") && (out != "" || got == 0) {
+		ts.Check(checkJSON(args[2:], out))
 	}
 }
 
