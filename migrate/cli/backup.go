@@ -125,13 +125,13 @@ func (a *app) backUp() *cobra.Command {
 		Use:   "backup",
 		Short: "Back up all entries of the store, or list the backups",
 		Long: `Back up all entries of the store into one compressed file, which is read back
-before it gets its name. A backup of the same entries that is there already is used
-again. With --list, read all backups that are there and say which are good; the exit
-code is 1 if one is not.
+before it gets its name. A backup of the same entries that is there already is
+used again. With --list, read all backups that are there and say which are good;
+the exit code is 1 if one is not.
 
-Give each store a directory of its own, outside of the store's: --keep counts, and
-removes, all backups of the schema there, and a restore moves the store's directory
-away.`,
+Give each store a directory of its own, outside of the store's: --keep counts,
+and removes, all backups of the schema there, and a restore moves the store's
+directory away.`,
 		Example: a.example("backup --dir backups --keep 3") + "\n" + a.example("backup --dir backups --list"),
 		Args:    noArgs,
 	}
@@ -232,19 +232,16 @@ func (a *app) restore() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "restore FILE",
 		Short: "Restore a backup, in the place of the store or into a new one",
-		Long: `Restore a backup. The whole file is checked first. The store is built beside the old
-one and read back, and only then takes its place; the old files are kept, and the
-command says where. With --into the store stays as it is and a new one is made.
+		Long: `Restore a backup. The whole file is checked first. The store is built beside the
+old one and read back, and only then takes its place; the old files are kept,
+and the command says where. With --into the store stays as it is and a new one
+is made.
 
-No migration is run and no version compared: the program that wrote the backup, or
-any older one, can restore it.`,
-		Example: a.example("restore backups/FILE") + "\n" + fmt.Sprintf("  %s restore backups/FILE --into DIR", a.Name),
-		Args: func(_ *cobra.Command, args []string) error {
-			if len(args) != 1 {
-				return usage(errors.New("want one file"))
-			}
-			return nil
-		},
+No migration is run and no version compared: the program that wrote the backup,
+or any older one, can restore it.`,
+		Example:           a.example("restore backups/FILE") + "\n" + fmt.Sprintf("  %s restore backups/FILE --into NEW", a.Name),
+		Args:              args(1, "one file"),
+		ValidArgsFunction: first(1, completeBackup),
 	}
 	cmd.Flags().StringVar(&into, "into", "", "a new store to restore into, instead of --store")
 	addKeyFile(cmd, &keyFile)

@@ -17,14 +17,15 @@ func (a *app) baseline() *cobra.Command {
 	var version uint32
 	cmd := &cobra.Command{
 		Use:   "baseline VERSION",
-		Short: "Adopt a store from before it had versions, at the version that its data are like",
+		Short: "Adopt a store that has no version, at the one that it is like",
 		Long: `Adopt a store from before it had versions: record that its data are as the
 migrations up to VERSION would have left them, and run none of them. The history
 says that the store was adopted. up then runs the migrations after VERSION.
 
-A store that has a version is left as it is. Nothing checks that its data are what
-you say: look with dump first, and keep a backup.`,
-		Example: a.example("baseline 3"),
+A store that has a version is left as it is. Nothing checks that its data are
+what you say: look with dump first, and keep a backup.`,
+		Example:           fmt.Sprintf("  %s --store OLD baseline 3", a.Name),
+		ValidArgsFunction: first(1, a.completeVersion),
 		Args: func(_ *cobra.Command, args []string) error {
 			if len(args) != 1 {
 				return usage(errors.New("want one version"))

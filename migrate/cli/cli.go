@@ -1,6 +1,6 @@
 // Package cli is the operator's commands over migrate, for any program to embed:
-// up, plan, status, history, baseline, backup, restore, dump, diff, verify, reclaim, new
-// and version.
+// up, plan, status, history, baseline, backup, restore, dump, diff, verify, reclaim, new,
+// version, man and completion.
 //
 // A program calls [Run] from its main function, with the options that it passes to
 // migrate.Up itself:
@@ -82,7 +82,8 @@ type Config struct {
 	Verify func(ctx context.Context, v *migrate.Verifier) error
 
 	// Commands, if not nil, returns commands of the program's own, which join the
-	// others. They read the store through view.
+	// others. They read the store through view. Of a line of their examples, which
+	// begins with two spaces, what comes before the command's own name is put there.
 	Commands func(view View) []*cobra.Command
 
 	// MigrationsDir is the default of new's --dir, relative to the working
@@ -112,6 +113,7 @@ type OpenOptions struct {
 // again goes on. It may be called concurrently.
 func Run(ctx context.Context, cfg Config, args []string, stdout, stderr io.Writer) int {
 	cmd := Command(cfg)
+	withExamples(cmd)
 	cmd.SetArgs(args)
 	cmd.SetOut(stdout)
 	cmd.SetErr(stderr)
@@ -205,6 +207,7 @@ Exit codes:
 		SilenceUsage:  true,
 		SilenceErrors: true,
 	}
+	root.SetUsageTemplate(strings.ReplaceAll(root.UsageTemplate(), ".FlagUsages", ".FlagUsagesWrapped 80"))
 	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return usage(err) })
 	flags := root.PersistentFlags()
 	flags.StringVar(&a.store, "store", cfg.Store, "the store: the path of a Badger directory")
@@ -216,8 +219,14 @@ Exit codes:
 	flags.BoolVarP(&a.quiet, "quiet", "q", false, "log only warnings and errors, and show no progress")
 	flags.Var(&a.logFormat, "log-format", "the form of the log: text or json")
 	root.AddCommand(a.up(), a.plan(), a.status(), a.history(), a.baseline(), a.backUp(), a.restore(), a.dump(), a.diff(), a.verify(), a.reclaim(), a.create(), a.version())
+	root.AddCommand(a.man(root))
+	a.withCompletion(root)
 	if cfg.Commands != nil {
-		root.AddCommand(cfg.Commands(a.view)...)
+		own := cfg.Commands(a.view)
+		for _, cmd := range own {
+			cmd.Example = strings.ReplaceAll("\n"+cmd.Example, "\n  ", "\n"+a.example(""))[1:]
+		}
+		root.AddCommand(own...)
 	}
 	return root
 }
@@ -368,4 +377,14 @@ func noArgs(_ *cobra.Command, args []string) error {
 		return usage(fmt.Errorf("unexpected argument %q", args[0]))
 	}
 	return nil
+}
+
+// args wants n arguments, which are what.
+func args(n int, what string) cobra.PositionalArgs {
+	return func(_ *cobra.Command, args []string) error {
+		if len(args) != n {
+			return usage(fmt.Errorf("want %s", what))
+		}
+		return nil
+	}
 }

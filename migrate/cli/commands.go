@@ -380,12 +380,7 @@ func (a *app) create() *cobra.Command {
 		Use:     "new NAME",
 		Short:   "Write the file of the next migration",
 		Example: fmt.Sprintf("  %s new add_tags --dir migrations", a.Name),
-		Args: func(_ *cobra.Command, args []string) error {
-			if len(args) != 1 {
-				return usage(errors.New("want one name"))
-			}
-			return nil
-		},
+		Args:    args(1, "one name"),
 	}
 	golden := "the folder of golden files"
 	if a.Golden == "" {
@@ -418,9 +413,10 @@ func (a *app) create() *cobra.Command {
 
 func (a *app) version() *cobra.Command {
 	cmd := &cobra.Command{
-		Use:   "version",
-		Short: "Show the version of this program and of the schema it knows",
-		Args:  noArgs,
+		Use:     "version",
+		Short:   "Show the version of this program and of the schema it knows",
+		Example: fmt.Sprintf("  %s version", a.Name),
+		Args:    noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			v := versionJSON{Program: a.Name, Version: "(devel)", Schema: a.Options.Schema, Latest: a.Options.Registry.Latest()}
 			if info, ok := debug.ReadBuildInfo(); ok && info.Main.Version != "" {

@@ -44,10 +44,10 @@ func (a *app) diff() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "diff [BEFORE] AFTER",
 		Short: "Show how two stores differ, or what lies between two versions",
-		Long: `Show how the store AFTER differs from BEFORE, which is --store if it is not named:
-by partition, how many keys were added, changed and deleted, and samples of them.
-Of the history only which migrations it has counts, and not when they ran. The exit
-code is 3 if the stores differ. Nothing is changed.
+		Long: `Show how the store AFTER differs from BEFORE, which is --store if it is not
+named: by partition, how many keys were added, changed and deleted, and samples
+of them. Of the history only which migrations it has counts, and not when they
+ran. The exit code is 3 if the stores differ. Nothing is changed.
 
 With --from or --to instead of stores, show what the migrations between the two
 versions change in a new, temporary store. What they would change in a store of
@@ -58,6 +58,7 @@ yours, up --dry-run shows. The exit code is 0.`,
 	cmd.Flags().Uint16Var(&d.samples, "samples", 3, "show so many added, changed and deleted keys of each partition, secrets included")
 	cmd.Flags().Uint32Var(&d.from, "from", 0, "the version before (default none)")
 	cmd.Flags().Uint32Var(&d.to, "to", a.Options.Registry.Latest(), "the version after")
+	cmd.ValidArgsFunction = first(2, completeDirectory)
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
 		if cmd.Flags().Changed("from") || cmd.Flags().Changed("to") {
 			if len(args) > 0 || cmd.Flags().Changed("store") {

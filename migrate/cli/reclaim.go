@@ -21,8 +21,8 @@ func (a *app) reclaim() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "reclaim",
 		Short: "Give back the room of what was overwritten or deleted",
-		Long: `Give back the room of what was overwritten or deleted. No entry changes, and what
-is stopped on the way can be run again.
+		Long: `Give back the room of what was overwritten or deleted. No entry changes, and
+what is stopped on the way can be run again.
 
 What the process that overwrote it still had in memory when it closed the store,
 up --reclaim cannot give back; this command, run after it, can.`,

@@ -46,8 +46,8 @@ func (a *app) verify() *cobra.Command {
 this program, and what the program itself checks. Changes nothing.
 
 Findings are printed with a code that does not change, those that read the same
-once. The keys that they are about can be secret and come only with --json. The exit code is 3 if there
-are findings.`,
+once. The keys that they are about can be secret and come only with --json. The
+exit code is 3 if there are findings.`,
 		Example: a.example("verify --sample 1000"),
 		Args:    noArgs,
 	}

@@ -35,15 +35,31 @@ import (
 
 // Commands returns the commands, which read the store through view.
 func Commands(view cli.View) []*cobra.Command {
-	return []*cobra.Command{tables(view), table(view), get(view), scan(view)}
+	commands := []*cobra.Command{tables(view), table(view), get(view), scan(view)}
+	for _, cmd := range commands {
+		cmd.ValidArgsFunction = completeTable
+	}
+	commands[0].ValidArgsFunction = cobra.NoFileCompletions
+	return commands
+}
+
+// completeTable completes the tables of this program.
+func completeTable(_ *cobra.Command, args []string, _ string) (names []string, _ cobra.ShellCompDirective) {
+	if len(args) == 0 {
+		for _, d := range systables.Definitions() {
+			names = append(names, cobra.CompletionWithDesc(d.Name, d.Comment))
+		}
+	}
+	return names, cobra.ShellCompDirectiveNoFileComp
 }
 
 func tables(view cli.View) *cobra.Command {
 	var asJSON bool
 	cmd := &cobra.Command{
-		Use:   "tables",
-		Short: "List the system tables: rows, size, version and comment",
-		Args:  args(0, "no arguments"),
+		Use:     "tables",
+		Example: "  tables",
+		Short:   "List the system tables: rows, size, version and comment",
+		Args:    args(0, "no arguments"),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			return view(cmd, func(s store.Reader) error {
 				catalog, err := catalogOf(s)
@@ -69,9 +85,10 @@ func tables(view cli.View) *cobra.Command {
 func table(view cli.View) *cobra.Command {
 	var asJSON bool
 	cmd := &cobra.Command{
-		Use:   "table TABLE",
-		Short: "Show a system table: its columns, indexes and number of rows",
-		Args:  args(1, "a table"),
+		Use:     "table TABLE",
+		Example: "  table users",
+		Short:   "Show a system table: its columns, indexes and number of rows",
+		Args:    args(1, "a table"),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			return view(cmd, func(s store.Reader) error {
 				d, err := definitionOf(s, args[0])
@@ -98,8 +115,8 @@ func get(view cli.View) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "get TABLE KEY",
 		Short: "Show a row of a system table",
-		Example: `  kvmigrate --store DIR get users u1
-  kvmigrate --store DIR get users --by username ada`,
+		Example: `  get users u1
+  get users --by username ada`,
 		Args: args(2, "a table and a primary key, or with --by a column's value"),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			return view(cmd, func(s store.Reader) error {
@@ -156,9 +173,9 @@ it has none, scan says so, reads the whole table and keeps the order of keys.
 
 A time is 2025-01-15, which begins in UTC, 2025-01-15T12:00:00Z, or how long
 ago: 90m, 36h, 7d.`,
-		Example: `  kvmigrate --store DIR scan audit_logs --since 24h
-  kvmigrate --store DIR scan jobs --by created_at --reverse --limit 10
-  kvmigrate --store DIR scan users --json --show-secrets`,
+		Example: `  scan audit_logs --since 24h
+  scan jobs --by created_at --reverse --limit 10
+  scan users --json --show-secrets`,
 		Args: args(1, "a table"),
 	}
 	cmd.Flags().StringVar(&q.prefix, "prefix", "", "only rows whose key starts with this")
