@@ -157,7 +157,7 @@ directory away.`,
 				return err
 			}
 			if taken.Warning != nil {
-				fmt.Fprintf(cmd.ErrOrStderr(), "%s: the backup is good, but others need a look: %v\n", cmd.Root().Name(), taken.Warning)
+				a.logger(cmd.ErrOrStderr()).WarnContext(ctx, fmt.Sprintf("the backup is good, but others need a look: %v", taken.Warning))
 			}
 			w := cmd.OutOrStdout()
 			if a.json {

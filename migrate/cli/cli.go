@@ -112,13 +112,17 @@ type OpenOptions struct {
 // exit code. A cancelled ctx stops between and within transactions; running
 // again goes on. It may be called concurrently.
 func Run(ctx context.Context, cfg Config, args []string, stdout, stderr io.Writer) int {
-	cmd := Command(cfg)
+	a, cmd := newApp(cfg)
 	withExamples(cmd)
 	cmd.SetArgs(args)
 	cmd.SetOut(stdout)
 	cmd.SetErr(stderr)
 	err := cmd.ExecuteContext(ctx)
-	if err != nil {
+	switch {
+	case err == nil:
+	case a.logFormat == "json":
+		a.logger(stderr).ErrorContext(ctx, err.Error())
+	default:
 		fmt.Fprintf(stderr, "%s: %v\n", cmd.Name(), err)
 	}
 	return ExitCode(err)
@@ -164,6 +168,11 @@ func isUnknownCommand(err error) bool { return strings.HasPrefix(err.Error(), "u
 // Command returns the root command. Its RunE functions return errors for
 // [ExitCode]; the caller prints them.
 func Command(cfg Config) *cobra.Command {
+	_, cmd := newApp(cfg)
+	return cmd
+}
+
+func newApp(cfg Config) (*app, *cobra.Command) {
 	if cfg.Name == "" {
 		cfg.Name = "kvmigrate"
 	}
@@ -228,7 +237,7 @@ Exit codes:
 		}
 		root.AddCommand(own...)
 	}
-	return root
+	return a, root
 }
 
 // app is one invocation: the configuration and the flags.
@@ -283,6 +292,7 @@ func (a *app) withStore(cmd *cobra.Command, mustExist bool, do func(ctx context.
 		log = a.logger(b)
 		o.Heartbeat, o.Observer = -1, both(o.Observer, b.observe)
 	}
+	defer sayInterrupted(ctx, func(text string) { log.WarnContext(ctx, text) })()
 	o.Logger = log
 	// New does not touch the store. What it finds wrong must not leave a new
 	// one behind, so it looks before there is one.

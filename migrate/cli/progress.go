@@ -25,10 +25,11 @@ type bar struct {
 	began time.Time     // when its migration began
 }
 
-// newBar returns a bar on w, nil if w is no terminal.
+// newBar returns a bar on w, nil if w is no terminal, or one that cannot go back to a
+// line to write it anew.
 func newBar(w io.Writer) *bar {
 	f, ok := w.(*os.File)
-	if !ok || !term.IsTerminal(int(f.Fd())) {
+	if !ok || !term.IsTerminal(int(f.Fd())) || os.Getenv("TERM") == "dumb" {
 		return nil
 	}
 	b := &bar{progress: mpb.New(mpb.WithOutput(f), mpb.WithWidth(24))}
@@ -47,12 +48,23 @@ func (b *bar) observe(e migrate.Event) {
 	}
 	if b.bar == nil {
 		b.bar = b.progress.New(0, mpb.BarStyle().Lbound("[").Filler("=").Tip(">").Padding(" ").Rbound("]"),
+			mpb.BarFillerMiddleware(known),
 			mpb.PrependDecorators(decor.Any(func(decor.Statistics) string { return b.label() })),
 			mpb.AppendDecorators(decor.Any(func(decor.Statistics) string { return b.figures() })))
 	}
 	b.mu.Unlock()
 	b.bar.SetTotal(int64(e.Total), false)
 	b.bar.SetCurrent(int64(e.Done))
+}
+
+// known leaves the bar out as long as nobody knows how much there is to do.
+func known(filler mpb.BarFiller) mpb.BarFiller {
+	return mpb.BarFillerFunc(func(w io.Writer, s decor.Statistics) error {
+		if s.Total <= 0 {
+			return nil
+		}
+		return filler.Fill(w, s)
+	})
 }
 
 // label is what stands before the bar.
@@ -67,7 +79,10 @@ func (b *bar) label() string {
 	case b.event.Phases > 1:
 		name = fmt.Sprintf("v%d (%d/%d) %s", b.event.Version, b.event.Phase, b.event.Phases, b.event.Name)
 	}
-	return fmt.Sprintf("%-*.*s ", width, width, name)
+	if len(name) > width {
+		name = name[:width-1] + "…"
+	}
+	return fmt.Sprintf("%-*s ", width, name)
 }
 
 // figures is what stands behind the bar.

@@ -227,6 +227,9 @@ func exits(ts *testscript.TestScript, _ bool, args []string) {
 	if got != want {
 		ts.Fatalf("exit code %d, want %d", got, want)
 	}
+	if out := ts.ReadFile("stdout") + ts.ReadFile("stderr"); strings.Contains(out, "\x1b") {
+		ts.Fatalf("%q acts on a terminal, and there is none", out)
+	}
 	if out := ts.ReadFile("stdout"); slices.Contains(args, "--json") && (out != "" || got == 0) {
 		ts.Check(checkJSON(args[2:], out))
 	}

@@ -8,6 +8,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"syscall"
 	"testing"
 
@@ -26,17 +27,23 @@ type terminal struct {
 // onTerminal starts kvmigrate-slow up in dir on a terminal of 80 columns.
 func onTerminal(t *testing.T, dir string, args ...string) *terminal {
 	t.Helper()
+	return onTerminalOf(t, "xterm-256color", "kvmigrate-slow", dir, append([]string{"--store", "db", "up"}, args...)...)
+}
+
+// onTerminalOf starts a program on a terminal of that type.
+func onTerminalOf(t *testing.T, kind, name, dir string, args ...string) *terminal {
+	t.Helper()
 	self, err := os.Executable()
 	if err != nil {
 		t.Fatal(err)
 	}
 	// The test's binary is the program of which it has the name.
-	program := filepath.Join(t.TempDir(), "kvmigrate-slow")
+	program := filepath.Join(t.TempDir(), name)
 	if err := os.Symlink(self, program); err != nil {
 		t.Fatal(err)
 	}
-	c := exec.CommandContext(t.Context(), program, append([]string{"--store", "db", "up"}, args...)...)
-	c.Dir = dir
+	c := exec.CommandContext(t.Context(), program, args...)
+	c.Dir, c.Env = dir, append(os.Environ(), "TERM="+kind)
 	f, err := pty.StartWithSize(c, &pty.Winsize{Rows: 24, Cols: 80})
 	if err != nil {
 		t.Fatal(err)
@@ -81,6 +88,22 @@ func TestBar(t *testing.T) {
 	if !bytes.Contains(c.shown, []byte(slowDone)) {
 		t.Errorf("the terminal shows\n%s", c.shown)
 	}
+	if colour := regexp.MustCompile(`\x1b\[[0-9;]*m`).Find(c.shown); colour != nil {
+		t.Errorf("the terminal shows a colour, %q, and NO_COLOR is not asked", colour)
+	}
+}
+
+// TestDumb: a terminal that cannot go back gets lines.
+func TestDumb(t *testing.T) {
+	dir := t.TempDir()
+	if err := os.WriteFile(filepath.Join(dir, "end"), nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	c := onTerminalOf(t, "dumb", "kvmigrate-slow", dir, "--store", "db", "up")
+	c.await(t, "")
+	if err := c.process.Wait(); err != nil || !bytes.Contains(c.shown, []byte(slowDone)) || bytes.ContainsRune(c.shown, '\x1b') {
+		t.Errorf("%v, and the terminal shows %q", err, c.shown)
+	}
 }
 
 func TestQuietHasNoBar(t *testing.T) {
@@ -104,7 +127,8 @@ func TestInterrupts(t *testing.T) {
 	if _, err := c.WriteString("\x03"); err != nil {
 		t.Fatal(err)
 	}
-	c.await(t, "interrupted: stopping; nothing is lost. Interrupt again to stop at once")
+	// The log is written above the bar, which would overwrite anything else.
+	c.await(t, `level=WARN msg="interrupted: stopping; nothing is lost. Interrupt again to stop at once"`)
 	c.await(t, "the store is unchanged at v")
 	c.await(t, "")
 	if code := c.process.Wait(); c.process.ProcessState.ExitCode() != 1 {
