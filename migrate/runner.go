@@ -1,6 +1,7 @@
 package migrate
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -304,9 +305,9 @@ func (r *Runner) programName() string {
 // mainModule is the main module and its version. Reading it takes longer than a
 // small migration may.
 var mainModule = sync.OnceValue(func() string {
-	info, ok := debug.ReadBuildInfo()
-	if !ok {
-		return "unknown"
+	name := ""
+	if info, ok := debug.ReadBuildInfo(); ok {
+		name = strings.TrimSpace(info.Main.Path + " " + info.Main.Version)
 	}
-	return strings.TrimSpace(info.Main.Path + " " + info.Main.Version)
+	return cmp.Or(name, "unknown")
 })

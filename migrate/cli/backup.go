@@ -197,17 +197,19 @@ func (a *app) listBackups(cmd *cobra.Command, o *backup.Options) error {
 		return errors.Join(encode(w, out), bad)
 	}
 	t := table(w)
-	fmt.Fprintln(t, "FILE\tVERSION\tCREATED\tENTRIES\tSIZE\tSTATE")
 	for _, l := range list {
+		fmt.Fprintln(t, l.Path) // whole, because a part of it is of no use
 		if l.Err != nil {
-			fmt.Fprintf(t, "%s\t\t\t\t\t%v\n", l.Path, l.Err)
+			for _, line := range wrap(l.Err.Error(), width-2) {
+				fmt.Fprintf(t, "  %s\n", line)
+			}
 			continue
 		}
 		state := "good"
 		if l.Encrypted {
 			state = "good, encrypted"
 		}
-		fmt.Fprintf(t, "%s\tv%d\t%s\t%d\t%s\t%s\n", l.Path, l.Version, l.Created.Format(time.RFC3339), l.Entries, humanize.IBytes(uint64(l.Size)), state)
+		fmt.Fprintf(t, "  v%d\t%s\t%d entries\t%s\t%s\n", l.Version, l.Created.Format(time.RFC3339), l.Entries, humanize.IBytes(uint64(l.Size)), state)
 	}
 	return errors.Join(t.Flush(), bad)
 }

@@ -8,9 +8,10 @@ import (
 	"io"
 	"path/filepath"
 	"runtime/debug"
-	"text/tabwriter"
 	"time"
 
+	"github.com/dustin/go-humanize"
+	"github.com/mattn/go-runewidth"
 	"github.com/spf13/cobra"
 
 	"github.com/kvmigrate/kvmigrate/migrate"
@@ -227,14 +228,12 @@ func printPlan(w io.Writer, plan migrate.Plan) error {
 }
 
 func printMigrations(w io.Writer, migrations []migrate.Migration) error {
-	t := table(w)
+	t := sheet(w)
 	for _, m := range migrations {
 		fmt.Fprintf(t, "  v%d\t%s\t%s\n", m.Version, m.Name, m.Description)
 	}
 	return t.Flush()
 }
-
-func table(w io.Writer) *tabwriter.Writer { return tabwriter.NewWriter(w, 0, 8, 2, ' ', 0) }
 
 func (a *app) status() *cobra.Command {
 	cmd := &cobra.Command{
@@ -280,7 +279,7 @@ func printStatus(w io.Writer, s migrate.Status) error {
 	if !s.Stored {
 		version = "none"
 	}
-	t := table(w)
+	t := sheet(w)
 	fmt.Fprintf(t, "schema\t%s\nstored version\t%s\nlatest known\tv%d\npending\t%d\n", s.Schema, version, s.Latest, len(s.Pending))
 	switch {
 	case s.Adopted:
@@ -312,17 +311,30 @@ func (a *app) history() *cobra.Command {
 				if a.json {
 					return encode(w, append([]migrate.Applied{}, history...))
 				}
-				t := table(w)
-				fmt.Fprintln(t, "VERSION\tNAME\tFINISHED\tWRITTEN\tDELETED\tPROGRAM")
-				for _, h := range history {
-					fmt.Fprintf(t, "v%d\t%s\t%s\t%d\t%d\t%s\n", h.Version, h.Name+marks(h),
-						h.Finished.Format(time.RFC3339), h.KeysWritten, h.KeysDeleted, h.Program)
-				}
-				return t.Flush()
+				return printHistory(w, history)
 			})
 		},
 	}
 	return a.withJSON(cmd)
+}
+
+// printHistory prints a line for each record, below the program that ran it and the
+// ones after it, and the sizes of the store below the record that has them.
+func printHistory(w io.Writer, history []migrate.Applied) error {
+	t := table(w)
+	fmt.Fprintln(t, "VERSION\tNAME\tFINISHED\tWRITTEN\tDELETED")
+	program := ""
+	for _, h := range history {
+		if h.Program != program {
+			program = h.Program
+			fmt.Fprintln(t, runewidth.Truncate("by "+program+":", width, "…"))
+		}
+		fmt.Fprintf(t, "v%d\t%s\t%s\t%d\t%d\n", h.Version, h.Name+marks(h), h.Finished.Format(time.RFC3339), h.KeysWritten, h.KeysDeleted)
+		if h.SizeAfter > 0 {
+			fmt.Fprintf(t, "  the store took %s before the run and %s after it\n", humanize.IBytes(h.SizeBefore), humanize.IBytes(h.SizeAfter))
+		}
+	}
+	return t.Flush()
 }
 
 // marks are what is unusual about a record of history.

@@ -32,7 +32,7 @@ func (a *app) liveStatus(w io.Writer, locked *store.LockedError, err error) erro
 	if a.json {
 		return encode(w, liveJSON{live.Schema, holderJSON{locked.PID, locked.Command, locked.Since.UTC()}, live})
 	}
-	t := table(w)
+	t := sheet(w)
 	fmt.Fprintf(t, "schema\t%s\nin use by\tPID %d, %s, since %s\nupgrading\tv%d -> v%d, since %s\nnow\t%s\n",
 		live.Schema, locked.PID, live.Program, locked.Since.UTC().Format(time.RFC3339),
 		live.From, live.To, live.Started.Format(time.RFC3339), live.Text)

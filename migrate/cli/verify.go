@@ -107,7 +107,7 @@ func printVerification(w io.Writer, v migrate.Verification, err error) error {
 			lines = append(lines, line)
 		}
 	}
-	t := table(w)
+	t := sheet(w)
 	for _, line := range lines {
 		if n := times[line]; n > 1 {
 			line += fmt.Sprintf(" (%d times)", n)
