@@ -179,6 +179,38 @@ func TestNameInATree(t *testing.T) {
 	}
 }
 
+// TestOwnCommands: a program's own commands have the others' flags, and their examples
+// can be typed.
+func TestOwnCommands(t *testing.T) {
+	cfg := cli.Config{
+		Name: "notes schema", Options: migrate.Options{Schema: "notes", Registry: notes()},
+		Commands: func(view cli.View) []*cobra.Command {
+			return []*cobra.Command{{Use: "count", Example: "  count\n  count --all", RunE: func(cmd *cobra.Command, _ []string) error {
+				return view(cmd, func(s store.Reader) error {
+					n := 0
+					for _, err := range s.Scan(store.Scan{Prefix: []byte("note/")}) {
+						if err != nil {
+							return err
+						}
+						n++
+					}
+					cmd.Println(n)
+					return nil
+				})
+			}}}
+		},
+	}
+	dir := t.TempDir()
+	runIn(t.Context(), t, cfg, dir, "up")
+	if code, stdout, _ := runIn(t.Context(), t, cfg, dir, "count"); code != cli.ExitDone || stdout != "1\n" {
+		t.Errorf("count: exit code %d, %q; want one note", code, stdout)
+	}
+	_, help, _ := runIn(t.Context(), t, cfg, dir, "count", "--help")
+	if want := "Examples:\n  notes schema --store DIR count\n  notes schema --store DIR count --all\n\n"; !strings.Contains(help, want) {
+		t.Errorf("help lacks %q:\n%s", want, help)
+	}
+}
+
 // TestGoldenFolder: the program says where new puts things, and the flags have
 // the last word.
 func TestGoldenFolder(t *testing.T) {

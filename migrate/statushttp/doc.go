@@ -31,7 +31,7 @@
 // # JSON
 //
 // /schema has these keys, which keep their names and meanings; new ones may join
-// them. Times are RFC 3339 in UTC.
+// them; docs/schemas/statushttp.json in the repository is a JSON Schema of it. Times are RFC 3339 in UTC.
 //
 //	{schema, program?, state, reason, version, target, latest, read_only?,
 //	 pending, pending_total, running?, history, history_total,

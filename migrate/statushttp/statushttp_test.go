@@ -20,6 +20,7 @@ import (
 
 	"github.com/kvmigrate/kvmigrate/migrate"
 	"github.com/kvmigrate/kvmigrate/migrate/backup"
+	"github.com/kvmigrate/kvmigrate/migrate/internal/jsontest"
 	"github.com/kvmigrate/kvmigrate/migrate/statushttp"
 	"github.com/kvmigrate/kvmigrate/store"
 	"github.com/kvmigrate/kvmigrate/store/badgerstore"
@@ -109,9 +110,19 @@ func get(t *testing.T, url string, want int) string {
 	return body
 }
 
+var schemas = sync.OnceValues(func() (jsontest.Schemas, error) { return jsontest.Load("../../docs/schemas") })
+
+// getJSON returns what /schema says, which must be as docs/schemas has it.
 func getJSON(t *testing.T, url string) (v map[string]any) {
 	t.Helper()
 	body := get(t, url+"/schema", http.StatusOK)
+	schemas, err := schemas()
+	if err == nil {
+		err = schemas.Check("statushttp", strings.NewReader(body))
+	}
+	if err != nil {
+		t.Error(err)
+	}
 	if err := json.Unmarshal([]byte(body), &v); err != nil {
 		t.Fatalf("%v\n%s", err, body)
 	}
