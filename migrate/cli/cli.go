@@ -10,6 +10,9 @@
 // or adds [Command] to a tree of cobra commands that it has. Data goes to
 // standard output, the log and errors to standard error.
 //
+// On a terminal, unless its type is dumb, up shows a bar on standard error. Nothing is
+// coloured, and tables fit 80 columns.
+//
 // up --http serves what package statushttp describes, to whoever reaches the address.
 //
 // # JSON
