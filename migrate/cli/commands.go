@@ -11,7 +11,6 @@ import (
 	"time"
 
 	"github.com/dustin/go-humanize"
-	"github.com/mattn/go-runewidth"
 	"github.com/spf13/cobra"
 
 	"github.com/kvmigrate/kvmigrate/migrate"
@@ -327,7 +326,7 @@ func printHistory(w io.Writer, history []migrate.Applied) error {
 	for _, h := range history {
 		if h.Program != program {
 			program = h.Program
-			fmt.Fprintln(t, runewidth.Truncate("by "+program+":", width, "…"))
+			fmt.Fprintln(t, terminal.Truncate("by "+program+":", width, "…"))
 		}
 		fmt.Fprintf(t, "v%d\t%s\t%s\t%d\t%d\n", h.Version, h.Name+marks(h), h.Finished.Format(time.RFC3339), h.KeysWritten, h.KeysDeleted)
 		if h.SizeAfter > 0 {

@@ -12,6 +12,10 @@ import (
 // width is how many columns of a terminal a line of a table takes at most.
 const width = 80
 
+// terminal says how wide characters are. Those that are ambiguous, such as "…", have one
+// column, as terminals of today show them also where the locale is an East Asian one.
+var terminal = runewidth.Condition{StrictEmojiNeutral: true}
+
 // A tabulator aligns lines of cells, which end with a tab, in columns, and makes them
 // fit the width.
 type tabulator struct {
@@ -44,7 +48,7 @@ func (t *tabulator) Flush() error {
 			if i == len(widths) {
 				widths = append(widths, 0)
 			}
-			widths[i] = max(widths[i], runewidth.StringWidth(cell))
+			widths[i] = max(widths[i], terminal.StringWidth(cell))
 		}
 	}
 	t.fit(widths)
@@ -93,7 +97,7 @@ func (t *tabulator) print(cells []string, widths []int) error {
 	}
 	line := ""
 	for i, cell := range cells {
-		line += runewidth.FillRight(runewidth.Truncate(cell, widths[i], "…"), widths[i]) + "  "
+		line += terminal.FillRight(terminal.Truncate(cell, widths[i], "…"), widths[i]) + "  "
 	}
 	_, err := fmt.Fprintln(t.w, strings.TrimRight(line, " "))
 	for _, part := range below[1:] {
@@ -109,7 +113,7 @@ func wrap(text string, n int) (lines []string) {
 		switch {
 		case i == 0:
 			line = word
-		case runewidth.StringWidth(line+" "+word) > n:
+		case terminal.StringWidth(line+" "+word) > n:
 			lines, line = append(lines, line), word
 		default:
 			line += " " + word
