@@ -108,9 +108,8 @@ func half() {
 	main()
 }
 
-// TestScripts runs the command as a process. The scripts have more programs,
-// kvmigrate-branch, kvmigrate-stopped, kvmigrate-slow and kvmigrate-half, and these
-// commands:
+// TestScripts runs the command as a process. The scripts have the other programs
+// of TestMain, too, and these commands:
 //
 //	exits CODE kvmigrate ARG…   fails unless the exit code is CODE, and what --json
 //	                            prints is as docs/schemas has it
