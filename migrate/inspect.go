@@ -8,6 +8,7 @@ import (
 	"slices"
 	"sync"
 
+	"github.com/kvmigrate/kvmigrate/migrate/transfer"
 	"github.com/kvmigrate/kvmigrate/store"
 )
 
@@ -250,6 +251,10 @@ func (r *Runner) writtenBy(s store.Reader, version uint32) string {
 // unaccounted for, and otherwise unversioned.
 func (i *inspection) inspectUnversioned(s store.Reader) error {
 	r, l := i.runner, i.runner.registry.ladder()
+	// The versions are the last that a copy writes.
+	if err := transfer.UnderWay(s); err != nil {
+		return r.halfCopied(err)
+	}
 	if err := r.inspectOrphans(s); err != nil {
 		return err
 	}
@@ -270,6 +275,14 @@ func (i *inspection) inspectUnversioned(s store.Reader) error {
 		return l.tooOld(r.schema, i.found.version)
 	}
 	return i.inspectPending(true)
+}
+
+// halfCopied refuses the destination of a copy that is not finished.
+func (r *Runner) halfCopied(err error) error {
+	if _, ok := errors.AsType[*transfer.UnfinishedError](err); !ok {
+		return fmt.Errorf("look for the record of a copy: %w", err)
+	}
+	return fmt.Errorf("%s schema: %w: %w; nothing was changed", r.schema, ErrRefused, err)
 }
 
 // inspectOrphans refuses a store without a version that has other records of the

@@ -1,0 +1,154 @@
+package transfer
+
+import (
+	"errors"
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/hashicorp/go-multierror"
+
+	"github.com/kvmigrate/kvmigrate/store"
+)
+
+// ErrRefused is matched by every error that means: this source is not copied into this
+// destination. Nothing was written.
+var ErrRefused = errors.New("copy refused")
+
+// What is refused. Each matches [ErrRefused] as well.
+var (
+	// ErrNotEmpty means that the destination holds entries that are not those of
+	// the source.
+	ErrNotEmpty = errors.New("the destination is in use: it holds entries that are not the source's. Name one that is empty, or remove what is there")
+
+	// ErrOtherSource means that the destination holds an interrupted copy of other
+	// entries: of another store, or of this one before it was changed.
+	ErrOtherSource = errors.New("the destination holds an interrupted copy of another source, or of this one before it changed. Go on from the same source, or remove what is there and begin anew")
+)
+
+// ErrSourceChanged means that the source was written while it was copied. The
+// destination is no store; what is there must be removed before the next copy.
+var ErrSourceChanged = errors.New("the source was changed while it was copied: stop the programs that write it, remove what is in the destination and copy again")
+
+// ErrDifferent means that the destination does not hold what was written there. It comes
+// with a [*MismatchError] for each partition that differs. The destination is no store;
+// what is there must be removed before the next copy.
+var ErrDifferent = errors.New("both sides differ after the copy: see that nothing else writes the destination, remove what is in it and copy again")
+
+func refused(err error) error {
+	return fmt.Errorf("%w: %w; nothing was written", ErrRefused, err)
+}
+
+// An IncompleteError says how far a copy came that did not reach its end. What is in the
+// destination every program refuses, and the same copy goes on from there.
+type IncompleteError struct {
+	Entries uint64 // that are in the destination
+	Total   uint64 // that are to be copied
+	Err     error
+}
+
+func (e *IncompleteError) Error() string {
+	text := fmt.Sprintf("copied %d of %d entries: %v", e.Entries, e.Total, e.Err)
+	if errors.Is(e.Err, ErrSourceChanged) || errors.Is(e.Err, ErrDifferent) {
+		return text + ". Nothing was lost: the source is as it is, and every program refuses the destination"
+	}
+	return text + "; nothing is lost, and every program refuses the destination until the copy is finished. Run the same copy again to go on from there"
+}
+
+// Unwrap returns Err.
+func (e *IncompleteError) Unwrap() error { return e.Err }
+
+// An UnfinishedError says that a store is the destination of a copy that is not finished.
+type UnfinishedError struct {
+	Entries uint64    // that were copied
+	Total   uint64    // that are to be copied
+	Started time.Time // UTC, milliseconds
+}
+
+func (e *UnfinishedError) Error() string {
+	return fmt.Sprintf("the store is a copy that is not finished: it has %d of %d entries, and was begun at %s. "+
+		"Run the same copy again to finish it, or use the store that it is copied from", e.Entries, e.Total, e.Started.Format(time.RFC3339))
+}
+
+// A Reason is why a store cannot keep an entry.
+type Reason string
+
+// The reasons.
+const (
+	Expires   Reason = "expiry" // it has an expiry
+	HasMeta   Reason = "meta"   // it has a user meta
+	LongKey   Reason = "key"    // its key is too long
+	LongValue Reason = "value"  // its value is too long for a transaction
+)
+
+var reasons = map[Reason]string{
+	Expires:   "expire, which the destination cannot do: wait until they are gone, delete them, or write them without an expiry",
+	HasMeta:   "have a user meta, which the destination does not keep: write them without one",
+	LongKey:   "have keys that are too long for the destination: move them to shorter ones",
+	LongValue: "have values that are too long for the destination: make them smaller, or raise the destination's limits",
+}
+
+// A RefusalError says which entries of a partition the destination cannot keep. It
+// matches [ErrRefused], and [store.ErrUnsupported].
+type RefusalError struct {
+	Partition string // as in [Sum]
+	Reason    Reason
+	Entries   uint64
+	First     []byte // the key of the first one; keys can be secret, and are not in the text
+}
+
+func (e *RefusalError) Error() string {
+	return fmt.Sprintf("%s: %d entries %s", PartitionName(e.Partition), e.Entries, reasons[e.Reason])
+}
+
+// Is reports whether target is ErrRefused or store.ErrUnsupported.
+func (*RefusalError) Is(target error) bool {
+	return target == ErrRefused || target == store.ErrUnsupported
+}
+
+// refusals are what was found that the destination cannot keep.
+type refusals struct{ found []*RefusalError }
+
+func (r *refusals) add(partition string, reason Reason, key []byte) {
+	i := slices.IndexFunc(r.found, func(e *RefusalError) bool { return e.Partition == partition && e.Reason == reason })
+	if i < 0 {
+		i = len(r.found)
+		r.found = append(r.found, &RefusalError{Partition: partition, Reason: reason, First: slices.Clone(key)})
+	}
+	r.found[i].Entries++
+}
+
+func (r *refusals) err() error {
+	if len(r.found) == 0 {
+		return nil
+	}
+	var faults *multierror.Error
+	for _, e := range r.found {
+		faults = multierror.Append(faults, e)
+	}
+	return fmt.Errorf("the destination cannot keep what the source has; nothing was written: %w", faults.ErrorOrNil())
+}
+
+// A MismatchError says that both sides have different entries in a partition after the
+// copy. It comes with [ErrDifferent].
+type MismatchError struct {
+	Source, Destination Sum
+	Different           uint64 // entries that one side has otherwise, or alone
+	First               []byte // the key of the first one; keys can be secret, and are not in the text
+}
+
+func (e *MismatchError) Error() string {
+	return fmt.Sprintf("%s: %d entries differ; the source has %d entries of %d bytes with checksum %x, the destination %d of %d with %x", PartitionName(e.Source.Partition), e.Different,
+		e.Source.Entries, e.Source.Bytes, e.Source.Checksum[:8], e.Destination.Entries, e.Destination.Bytes, e.Destination.Checksum[:8])
+}
+
+// PartitionName is how people are told of the partition of a [Sum] or an error.
+func PartitionName(name string) string {
+	switch name {
+	case "":
+		return "(outside)"
+	case "*":
+		return "(others)"
+	}
+	return name
+}
