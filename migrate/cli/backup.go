@@ -138,7 +138,7 @@ directory away.`,
 	flags.add(cmd, "dir", "the directory of the backups, of this store alone and not inside it (default the program's, or the store's with .backups at its end)")
 	cmd.Flags().BoolVar(&list, "list", false, "list the backups and make none")
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
-		if flags.dir == "" && a.Options.Backup == nil && a.inPlace && a.store != "" {
+		if flags.dir == "" && a.Options.Backup == nil && a.store != "" && a.replaces(a.store) {
 			flags.dir = a.store + ".backups"
 		}
 		o, err := flags.options(cmd, a.Options.Backup)
@@ -261,10 +261,10 @@ or any older one, can restore it.`,
 		name := into
 		switch {
 		case name != "":
-		case !a.inPlace:
-			return usage(errors.New("--into is missing: this program does not put stores in the place of others"))
-		case a.store == "":
+		case a.store == "" && a.inPlace:
 			return usage(errors.New("--store and --into are missing: name the store to restore"))
+		case !a.replaces(a.store):
+			return usage(errors.New("--into is missing: no store is put in the place of such a one; name a new one"))
 		default:
 			name = a.store
 		}
@@ -301,7 +301,7 @@ func (a *app) restoreFile(cmd *cobra.Command, path, name string, fresh bool, o b
 		return err
 	}
 	log := a.logger(cmd.ErrOrStderr())
-	if !a.inPlace {
+	if !a.replaces(name) {
 		st, err := a.Open(ctx, name, OpenOptions{Wait: a.wait, Logger: log})
 		if err != nil {
 			return info, "", err

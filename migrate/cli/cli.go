@@ -1,6 +1,6 @@
 // Package cli is the operator's commands over migrate, for any program to embed:
-// up, plan, status, history, baseline, backup, restore, dump, diff, verify, reclaim, new,
-// version, man and completion.
+// up, plan, status, history, baseline, backup, restore, dump, diff, copy, verify,
+// reclaim, new, version, man and completion.
 //
 // A program calls [Run] from its main function, with the options that it passes to
 // migrate.Up itself:
@@ -41,6 +41,7 @@ import (
 
 	"github.com/kvmigrate/kvmigrate/migrate"
 	"github.com/kvmigrate/kvmigrate/migrate/backup"
+	"github.com/kvmigrate/kvmigrate/migrate/transfer"
 	"github.com/kvmigrate/kvmigrate/store"
 	"github.com/kvmigrate/kvmigrate/store/badgerstore"
 )
@@ -66,6 +67,11 @@ type Config struct {
 	// and --allow-unreleased override what they name, the commands' log Logger.
 	Options migrate.Options
 
+	// Stores open the stores of other kinds, by the scheme that a name begins
+	// with: "etcd" those that are named etcd:…. An Opener gets the name without
+	// the scheme and its colon. Names without one of these schemes go to Open.
+	Stores map[string]Opener
+
 	// Store is the default of --store. Empty means none: the flag must be
 	// given.
 	Store string
@@ -73,8 +79,9 @@ type Config struct {
 	// Open opens the store that --store names, as the program itself opens it:
 	// with its encryption key and sizes, for example. Nil takes the name for a
 	// Badger directory, and opens it as Badger says. With an
-	// Open, restore fills new stores and puts none in the place of another.
-	Open func(ctx context.Context, name string, o OpenOptions) (store.Store, error)
+	// Open, and for the names of Stores, restore fills new stores and puts none in
+	// the place of another.
+	Open Opener
 
 	// Badger says how directories are opened if Open is nil: with which
 	// encryption key, for example. Only its Configure counts.
@@ -102,7 +109,10 @@ type Config struct {
 // snapshot, and closes the store again. It returns read's error.
 type View func(cmd *cobra.Command, read func(s store.Reader) error) error
 
-// OpenOptions are what a command asks of Config.Open.
+// An Opener opens the store of that name.
+type Opener func(ctx context.Context, name string, o OpenOptions) (store.Store, error)
+
+// OpenOptions are what a command asks of an Opener.
 type OpenOptions struct {
 	MustExist bool          // there is to be a store, and none to be created
 	ReadOnly  bool          // nothing is written, so that the store's files can stay as they are
@@ -136,7 +146,7 @@ func ExitCode(err error) int {
 	switch {
 	case err == nil:
 		return ExitDone
-	case errors.Is(err, migrate.ErrRefused), errors.Is(err, migrate.ErrFindings), errors.Is(err, errDiffer), errors.Is(err, store.ErrCorrupt), isUnusable(err):
+	case errors.Is(err, migrate.ErrRefused), errors.Is(err, migrate.ErrFindings), errors.Is(err, errDiffer), errors.Is(err, store.ErrCorrupt), errors.Is(err, transfer.ErrRefused), isUnusable(err):
 		return ExitRefused
 	case errors.Is(err, errUsage), isUnknownTarget(err), isUnknownCommand(err):
 		return ExitUsage
@@ -190,8 +200,9 @@ func newApp(cfg Config) (*app, *cobra.Command) {
 	}
 	a := &app{Config: cfg, inPlace: cfg.Open == nil}
 	if a.inPlace {
-		a.Open = a.openBadger
+		cfg.Open = a.openBadger
 	}
+	a.Open = cfg.openAny
 	root := &cobra.Command{
 		Use:   cfg.Name[strings.LastIndexByte(cfg.Name, ' ')+1:],
 		Short: "Versioned schema migrations for key-value stores",
@@ -222,7 +233,7 @@ Exit codes:
 	root.SetUsageTemplate(strings.ReplaceAll(root.UsageTemplate(), ".FlagUsages", ".FlagUsagesWrapped 80"))
 	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return usage(err) })
 	flags := root.PersistentFlags()
-	flags.StringVar(&a.store, "store", cfg.Store, "the store: the path of a Badger directory")
+	flags.StringVar(&a.store, "store", cfg.Store, "the store: "+cfg.storeNames())
 	flags.StringVar(&a.Options.Schema, "schema", cfg.Options.Schema, "the schema within the store")
 	flags.BoolVar(&a.Options.AllowUnversioned, "allow-unversioned", cfg.Options.AllowUnversioned, "take a store with data and no version for one at v0")
 	flags.BoolVar(&a.Options.AllowUnreleased, "allow-unreleased", cfg.Options.AllowUnreleased, "run migrations that may still change in any store")
@@ -230,7 +241,7 @@ Exit codes:
 	flags.BoolVarP(&a.verbose, "verbose", "v", false, "log what is not news, too, and the key that an error is about")
 	flags.BoolVarP(&a.quiet, "quiet", "q", false, "log only warnings and errors, and show no progress")
 	flags.Var(&a.logFormat, "log-format", "the form of the log: text or json")
-	root.AddCommand(a.up(), a.plan(), a.status(), a.history(), a.baseline(), a.backUp(), a.restore(), a.dump(), a.diff(), a.verify(), a.reclaim(), a.create(), a.version())
+	root.AddCommand(a.up(), a.plan(), a.status(), a.history(), a.baseline(), a.backUp(), a.restore(), a.dump(), a.diff(), a.copy(), a.verify(), a.reclaim(), a.create(), a.version())
 	root.AddCommand(a.man(root))
 	a.withCompletion(root)
 	if cfg.Commands != nil {
@@ -252,7 +263,7 @@ type app struct {
 	quiet     bool
 	logFormat logFormat
 	json      bool
-	inPlace   bool // whether stores are directories of ours to replace
+	inPlace   bool // whether stores without a scheme are directories of ours to replace
 	tries     bool // whether it is a dry run
 	reads     bool // whether no file of the store is to change
 }
@@ -271,9 +282,12 @@ func (f *logFormat) Set(text string) error {
 	return nil
 }
 
-// withRunner opens the store for do and closes it again.
+// withRunner opens the store for do and closes it again. Half a copy is no store.
 func (a *app) withRunner(cmd *cobra.Command, mustExist bool, do func(ctx context.Context, r *migrate.Runner, st store.Store) error) error {
 	return a.withStore(cmd, mustExist, func(ctx context.Context, st store.Store, o migrate.Options) error {
+		if err := st.View(ctx, transfer.UnderWay); err != nil {
+			return fmt.Errorf("%w; nothing was changed", err)
+		}
 		r, err := migrate.New(st, o)
 		if err != nil {
 			return err
@@ -364,8 +378,8 @@ func (a *app) logger(w io.Writer) *slog.Logger {
 }
 
 func (a *app) openBadger(ctx context.Context, dir string, o OpenOptions) (store.Store, error) {
-	if scheme, _, ok := strings.Cut(dir, "://"); ok {
-		return nil, usage(fmt.Errorf("--store knows no %s: it takes the path of a Badger directory", scheme))
+	if err := a.noScheme(dir); err != nil {
+		return nil, err
 	}
 	options := a.Badger
 	options.MustExist, options.ReadOnly, options.Wait, options.Logger = o.MustExist, o.ReadOnly, o.Wait, o.Logger

@@ -358,7 +358,7 @@ func (a *app) dump() *cobra.Command {
 	}
 	cmd.Flags().StringVar(&prefix, "prefix", "", "only keys that start with this")
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
-		return a.withRunner(cmd, true, func(ctx context.Context, _ *migrate.Runner, st store.Store) error {
+		return a.withStore(cmd, true, func(ctx context.Context, st store.Store, _ migrate.Options) error {
 			return st.View(ctx, func(s store.Reader) error {
 				w, scan := cmd.OutOrStdout(), store.Scan{Prefix: []byte(prefix)}
 				if a.json {

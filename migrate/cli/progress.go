@@ -74,6 +74,8 @@ func (b *bar) label() string {
 	const width = 24
 	name := fmt.Sprintf("v%d %s", b.event.Version, b.event.Name)
 	switch {
+	case b.event.Version == 0: // it is no migration
+		name = b.event.Name
 	case b.event.Kind == migrate.BackingUp:
 		name = fmt.Sprintf("backup (%d/%d)", b.event.Phase, b.event.Phases)
 	case b.event.Phases > 1:

@@ -59,6 +59,7 @@ func (e *IncompleteError) Error() string {
 func (e *IncompleteError) Unwrap() error { return e.Err }
 
 // An UnfinishedError says that a store is the destination of a copy that is not finished.
+// It matches [ErrRefused].
 type UnfinishedError struct {
 	Entries uint64    // that were copied
 	Total   uint64    // that are to be copied
@@ -69,6 +70,9 @@ func (e *UnfinishedError) Error() string {
 	return fmt.Sprintf("the store is a copy that is not finished: it has %d of %d entries, and was begun at %s. "+
 		"Run the same copy again to finish it, or use the store that it is copied from", e.Entries, e.Total, e.Started.Format(time.RFC3339))
 }
+
+// Is reports whether target is ErrRefused.
+func (*UnfinishedError) Is(target error) bool { return target == ErrRefused }
 
 // A Reason is why a store cannot keep an entry.
 type Reason string
@@ -98,7 +102,7 @@ type RefusalError struct {
 }
 
 func (e *RefusalError) Error() string {
-	return fmt.Sprintf("%s: %d entries %s", PartitionName(e.Partition), e.Entries, reasons[e.Reason])
+	return fmt.Sprintf("%s: %d entries %s", partitionName(e.Partition), e.Entries, reasons[e.Reason])
 }
 
 // Is reports whether target is ErrRefused or store.ErrUnsupported.
@@ -138,12 +142,12 @@ type MismatchError struct {
 }
 
 func (e *MismatchError) Error() string {
-	return fmt.Sprintf("%s: %d entries differ; the source has %d entries of %d bytes with checksum %x, the destination %d of %d with %x", PartitionName(e.Source.Partition), e.Different,
+	return fmt.Sprintf("%s: %d entries differ; the source has %d entries of %d bytes with checksum %x, the destination %d of %d with %x", partitionName(e.Source.Partition), e.Different,
 		e.Source.Entries, e.Source.Bytes, e.Source.Checksum[:8], e.Destination.Entries, e.Destination.Bytes, e.Destination.Checksum[:8])
 }
 
-// PartitionName is how people are told of the partition of a [Sum] or an error.
-func PartitionName(name string) string {
+// partitionName is how people are told of the partition of a [Sum] or an error.
+func partitionName(name string) string {
 	switch name {
 	case "":
 		return "(outside)"

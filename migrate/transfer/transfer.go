@@ -189,7 +189,7 @@ func (c *transfer) count(ctx context.Context) error {
 			if err != nil {
 				return err
 			}
-			return fmt.Errorf("%w: %w", ErrRefused, r.unfinished())
+			return r.unfinished()
 		case version:
 			if len(c.versions) == c.limits.TxnEntries-1 {
 				return fmt.Errorf("it has more than %d schemas, which do not fit in one transaction of the destination", len(c.versions))
