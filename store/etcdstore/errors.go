@@ -143,5 +143,8 @@ func wrap(op string, key []byte, err error) error {
 }
 
 func wrapOpen(endpoints []string, err error) error {
+	if errors.Is(err, errUnreachable) { // it names them
+		return &store.Error{Op: "open etcd store", Err: err}
+	}
 	return &store.Error{Op: "open etcd store at " + strings.Join(endpoints, ","), Err: err}
 }

@@ -123,11 +123,14 @@ type Store struct {
 
 // Open connects to the etcd cluster whose members have those endpoints, each
 // HOST:PORT or a URL, and returns the store under prefix. See [New] for prefix and
-// errors.
+// errors. If no member can be reached, the error says of each why not.
 func Open(ctx context.Context, endpoints []string, prefix string, o Options) (*Store, error) {
 	// The client's constructor fetches a token, and takes its context for life.
 	if err := ctx.Err(); err != nil {
 		return nil, &store.Error{Op: "open etcd store", Err: err}
+	}
+	if err := reach(ctx, endpoints, o.TLS, o.dialTimeout()); err != nil {
+		return nil, wrapOpen(endpoints, err)
 	}
 	cause := newCause()
 	client, err := clientv3.New(clientv3.Config{

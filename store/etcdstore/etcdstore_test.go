@@ -370,10 +370,31 @@ func TestUnreachable(t *testing.T) {
 	if err := l.Close(); err != nil {
 		t.Fatal(err)
 	}
-	_, err = etcdstore.Open(t.Context(), []string{address}, newPrefix(), etcdstore.Options{DialTimeout: short, Logger: quiet})
-	if err == nil || !strings.Contains(err.Error(), address) || !strings.Contains(err.Error(), "did not answer in time") || errors.Is(err, context.Canceled) {
-		t.Errorf("Open: %v; want an error of its own that names the endpoint", err)
+	deaf, err := net.Listen("tcp", "127.0.0.1:0") // it takes connections and says nothing
+	if err != nil {
+		t.Fatal(err)
 	}
+	defer func() { _ = deaf.Close() }()
+	for _, test := range []struct {
+		name      string
+		endpoints []string
+		timeout   time.Duration
+		want      []string
+	}{
+		{"refused", []string{address}, time.Hour, []string{"no member can be reached: " + address + ": ", "connection refused"}},
+		{"refused, with TLS", []string{"https://" + address}, time.Hour, []string{"https://" + address + ": ", "connection refused"}},
+		{"silent", []string{deaf.Addr().String()}, short, []string{deaf.Addr().String() + ": it did not answer within 300ms"}},
+		{"several", []string{address, deaf.Addr().String()}, short, []string{address + ": ", "connection refused", deaf.Addr().String() + ": it did not"}},
+		{"unknown host", []string{"no.such.host.invalid:2379"}, time.Hour, []string{"no.such.host.invalid:2379: "}},
+	} {
+		_, err := etcdstore.Open(t.Context(), test.endpoints, newPrefix(), etcdstore.Options{DialTimeout: test.timeout, Logger: quiet})
+		for _, want := range test.want {
+			if err == nil || !strings.Contains(err.Error(), want) || errors.Is(err, context.Canceled) {
+				t.Errorf("%s: Open: %v; want %q", test.name, err, want)
+			}
+		}
+	}
+	put(t, open(t, newPrefix(), etcdstore.Options{}, address, sharedAddress(t)), entry("k", "v"))
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
 	_, err = etcdstore.Open(ctx, []string{address}, newPrefix(), etcdstore.Options{Logger: quiet})

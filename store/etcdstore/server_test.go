@@ -23,6 +23,7 @@ import (
 
 	"github.com/kvmigrate/kvmigrate/store"
 	"github.com/kvmigrate/kvmigrate/store/etcdstore"
+	"github.com/kvmigrate/kvmigrate/store/etcdstore/internal/etcdtest"
 )
 
 // memberVariable holds the member that this process is to be, and not a test.
@@ -41,37 +42,6 @@ func TestMain(m *testing.M) {
 	os.Exit(code)
 }
 
-// newConfig returns a member that keeps its data in dir, is quick to start, and
-// listens for clients on a free port of the loopback.
-func newConfig(dir, name string) *embed.Config {
-	c := embed.NewConfig()
-	c.Name, c.Dir = name, dir
-	c.ListenClientUrls = []url.URL{{Scheme: "http", Host: "127.0.0.1:0"}}
-	c.AdvertiseClientUrls = c.ListenClientUrls
-	c.ListenPeerUrls = []url.URL{{Scheme: "http", Host: "127.0.0.1:0"}}
-	c.AdvertisePeerUrls = c.ListenPeerUrls
-	c.InitialCluster = name + "=" + c.ListenPeerUrls[0].String()
-	c.TickMs, c.ElectionMs = 10, 100
-	c.UnsafeNoFsync = true // no test takes the power away
-	c.ZapLoggerBuilder = embed.NewZapLoggerBuilder(zap.NewNop())
-	return c
-}
-
-// start starts the member and returns the address that it serves clients at.
-func start(c *embed.Config) (*embed.Etcd, string, error) {
-	e, err := embed.StartEtcd(c)
-	if err != nil {
-		return nil, "", err
-	}
-	select {
-	case <-e.Server.ReadyNotify():
-		return e, e.Clients[0].Addr().String(), nil
-	case err := <-e.Err():
-		e.Close()
-		return nil, "", err
-	}
-}
-
 // A server is one member in this process, with a cluster of its own.
 type server struct {
 	once    sync.Once
@@ -88,7 +58,7 @@ var shared server
 func (s *server) start() {
 	s.once.Do(func() {
 		if s.dir, s.err = os.MkdirTemp("", "etcdstore"); s.err == nil {
-			s.member, s.address, s.err = start(newConfig(s.dir, "shared"))
+			s.member, s.address, s.err = etcdtest.Start(etcdtest.NewConfig(s.dir, "shared"))
 		}
 	})
 }
@@ -115,11 +85,11 @@ func sharedAddress(t testing.TB) string {
 // the test.
 func startServer(t *testing.T, configure func(c *embed.Config)) (address string) {
 	t.Helper()
-	c := newConfig(t.TempDir(), "alone")
+	c := etcdtest.NewConfig(t.TempDir(), "alone")
 	if configure != nil {
 		configure(c)
 	}
-	member, address, err := start(c)
+	member, address, err := etcdtest.Start(c)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -181,12 +151,12 @@ func beMember(text string) error {
 	if err := json.Unmarshal([]byte(text), &spec); err != nil {
 		return err
 	}
-	c := newConfig(spec.Name, spec.Name)
+	c := etcdtest.NewConfig(spec.Name, spec.Name)
 	peer := peerURL(spec.Name)
 	c.ListenPeerUrls, c.AdvertisePeerUrls = []url.URL{peer}, []url.URL{peer}
 	c.InitialCluster = spec.Cluster
 	c.TickMs, c.ElectionMs = 50, 500
-	member, address, err := start(c)
+	member, address, err := etcdtest.Start(c)
 	if err != nil {
 		return err
 	}

@@ -28,10 +28,21 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/kvmigrate/kvmigrate/migrate"
 	"github.com/kvmigrate/kvmigrate/migrate/cli"
+	"github.com/kvmigrate/kvmigrate/migrations"
 	"github.com/kvmigrate/kvmigrate/store"
 	"github.com/kvmigrate/kvmigrate/systables"
 )
+
+// Config returns what the command kvmigrate is over the system schema: the operator's
+// commands, and these.
+func Config() cli.Config {
+	return cli.Config{
+		Name: "kvmigrate", Options: migrate.Options{Schema: migrations.Schema},
+		Golden: "testdata/golden", Verify: systables.Verify, Commands: Commands,
+	}
+}
 
 // Commands returns the commands, which read the store through view.
 func Commands(view cli.View) []*cobra.Command {

@@ -15,6 +15,7 @@ import (
 
 	"github.com/kvmigrate/kvmigrate/migrate/cli"
 	"github.com/kvmigrate/kvmigrate/migrate/internal/jsontest"
+	"github.com/kvmigrate/kvmigrate/systables/tablescli"
 )
 
 // schemas are those of the commands.
@@ -60,7 +61,7 @@ func TestSchemas(t *testing.T) {
 		scripts += string(text)
 	}
 	found := 0
-	for cmd := range commands(cli.Command(config())) {
+	for cmd := range commands(cli.Command(tablescli.Config())) {
 		if cmd.Flags().Lookup("json") == nil {
 			continue
 		}

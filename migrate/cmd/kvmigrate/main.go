@@ -8,10 +8,7 @@ import (
 	"context"
 	"os"
 
-	"github.com/kvmigrate/kvmigrate/migrate"
 	"github.com/kvmigrate/kvmigrate/migrate/cli"
-	"github.com/kvmigrate/kvmigrate/migrations"
-	"github.com/kvmigrate/kvmigrate/systables"
 	"github.com/kvmigrate/kvmigrate/systables/tablescli"
 )
 
@@ -20,12 +17,5 @@ func main() { os.Exit(run()) }
 func run() int {
 	ctx, stop := cli.Interruptible(context.Background(), os.Stderr)
 	defer stop()
-	return cli.Run(ctx, config(), os.Args[1:], os.Stdout, os.Stderr)
-}
-
-func config() cli.Config {
-	return cli.Config{
-		Name: "kvmigrate", Options: migrate.Options{Schema: migrations.Schema},
-		Golden: "testdata/golden", Verify: systables.Verify, Commands: tablescli.Commands,
-	}
+	return cli.Run(ctx, tablescli.Config(), os.Args[1:], os.Stdout, os.Stderr)
 }
