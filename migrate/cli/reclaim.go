@@ -51,7 +51,7 @@ func reclaim(ctx context.Context, st store.Store) (sizes reclaimedJSON, err erro
 	reclaimer, reclaims := store.As[store.Reclaimer](st)
 	sizer, knows := store.As[store.Sizer](st)
 	if !reclaims || !knows {
-		return sizes, fmt.Errorf("%w: the store gives no room back, or does not know how much it takes", errors.ErrUnsupported)
+		return sizes, fmt.Errorf("%w: the store gives no room back, or does not know how much it takes: its own tools do that, if it has them", errors.ErrUnsupported)
 	}
 	if sizes.SizeBefore, err = sizer.Size(ctx); err != nil {
 		return sizes, err

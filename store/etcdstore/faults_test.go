@@ -63,6 +63,16 @@ func (p *proxy) set(r rule, text string) {
 	p.rule, p.text = r, []byte(text)
 }
 
+// cut ends all connections, and takes no more.
+func (p *proxy) cut() {
+	_ = p.listener.Close()
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for c := range p.conns {
+		_ = c.Close()
+	}
+}
+
 // left returns the rule that has met no request.
 func (p *proxy) left() rule {
 	p.mu.Lock()

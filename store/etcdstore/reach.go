@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -75,11 +76,21 @@ func ask(ctx context.Context, endpoint string, config *tls.Config, timeout time.
 	_, err = health.NewHealthClient(conn).Check(ctx, &health.HealthCheckRequest{})
 	switch s := status.Convert(err); s.Code() {
 	case codes.Unavailable:
-		return errors.New(hinted(s.Message(), encrypted, config))
+		return errors.New(hinted(plain(s.Message()), encrypted, config))
 	case codes.DeadlineExceeded, codes.Canceled:
 		return fmt.Errorf("it did not answer within %v", timeout)
 	}
 	return nil
+}
+
+// plain leaves out of the text of an error what gRPC puts around it.
+func plain(text string) string {
+	if _, desc, ok := strings.Cut(text, "connection error: desc = "); ok {
+		if unquoted, err := strconv.Unquote(desc); err == nil {
+			text = unquoted
+		}
+	}
+	return strings.TrimPrefix(strings.TrimPrefix(text, "transport: "), "Error while dialing: ")
 }
 
 // hinted adds to the text of an error what is often behind it: a server ends connections
