@@ -54,6 +54,7 @@ type (
 
 func (a *app) copy() *cobra.Command {
 	var from, to string
+	var plaintext bool
 	cmd := &cobra.Command{
 		Use:   "copy --to STORE",
 		Short: "Copy a whole store into a new one, also of another kind",
@@ -73,6 +74,7 @@ that are newer than itself.`,
 	}
 	cmd.Flags().StringVar(&from, "from", "", "the store to copy (default --store)")
 	cmd.Flags().StringVar(&to, "to", "", "the new store")
+	cmd.Flags().BoolVar(&plaintext, "plaintext", false, "let the entries of an encrypted store be in the clear in the new one")
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
 		if from == "" {
 			from = a.store
@@ -85,14 +87,14 @@ that are newer than itself.`,
 		case from == to:
 			return usage(errors.New("--from and --to are the same store"))
 		}
-		report, err := a.transfer(cmd, from, to)
+		report, err := a.transfer(cmd, from, to, transfer.Options{Plaintext: plaintext})
 		return a.printCopy(cmd.OutOrStdout(), from, to, report, err)
 	}
 	return a.withJSON(cmd)
 }
 
 // transfer opens both stores, copies, and closes them again.
-func (a *app) transfer(cmd *cobra.Command, from, to string) (report transfer.Report, err error) {
+func (a *app) transfer(cmd *cobra.Command, from, to string, o transfer.Options) (report transfer.Report, err error) {
 	ctx, stderr := cmd.Context(), cmd.ErrOrStderr()
 	log := a.logger(stderr)
 	b := a.bar(stderr, false)
@@ -105,16 +107,20 @@ func (a *app) transfer(cmd *cobra.Command, from, to string) (report transfer.Rep
 		return report, err
 	}
 	defer func() { err = errors.Join(err, source.Close()) }()
+	// What is refused in any case must not leave a new store behind.
+	if err := source.View(ctx, transfer.UnderWay); err != nil {
+		return report, fmt.Errorf("look at the source: %w; nothing was written", err)
+	}
 	destination, err := a.Open(ctx, to, OpenOptions{Migrates: true, Wait: a.wait, Logger: log})
 	if err != nil {
 		return report, err
 	}
 	defer func() { err = errors.Join(err, destination.Close()) }()
-	observe := newCopyLog(ctx, log).observe
+	o.Observer = newCopyLog(ctx, log).observe
 	if b != nil {
-		observe = b.observeCopy
+		o.Observer = b.observeCopy
 	}
-	report, err = transfer.Copy(ctx, source, destination, transfer.Options{Observer: observe})
+	report, err = transfer.Copy(ctx, source, destination, o)
 	a.logKeys(ctx, log, err)
 	return report, err
 }

@@ -21,6 +21,10 @@ var (
 	// the source.
 	ErrNotEmpty = errors.New("the destination is in use: it holds entries that are not the source's. Name one that is empty, or remove what is there")
 
+	// ErrEncrypted means that the source is encrypted and the destination is not; see
+	// Options.Plaintext.
+	ErrEncrypted = errors.New("the source is encrypted, and the destination would have its entries in the clear. Open the destination with a key, or allow it (Options.Plaintext, --plaintext)")
+
 	// ErrOtherSource means that the destination holds an interrupted copy of other
 	// entries: of another store, or of this one before it was changed.
 	ErrOtherSource = errors.New("the destination holds an interrupted copy of another source, or of this one before it changed. Go on from the same source, or remove what is there and begin anew")

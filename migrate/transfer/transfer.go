@@ -49,6 +49,10 @@ import (
 
 // Options say how a copy is made.
 type Options struct {
+	// Plaintext lets the entries of an encrypted source ([store.Encrypter]) go into
+	// a destination that does not encrypt them.
+	Plaintext bool
+
 	// Observer, if not nil, is told how far the copy is: at the beginning and the
 	// end of each stage and about once a second, by one goroutine.
 	Observer func(Progress)
@@ -93,7 +97,8 @@ type Report struct {
 // found to be the same. If to is a finished copy already, it only compares the two.
 //
 // Nothing was written if the error matches [ErrRefused]: with [ErrNotEmpty] to holds
-// something else, with [ErrOtherSource] an interrupted copy of other entries, and a
+// something else, with [ErrEncrypted] to would leave the entries in the clear, with
+// [ErrOtherSource] an interrupted copy of other entries, and a
 // [*RefusalError] says what to cannot keep; several of them are a *multierror.Error.
 // Every other error is an [*IncompleteError]: the same call goes on from there, unless
 // it matches [ErrSourceChanged] or [ErrDifferent].
@@ -102,6 +107,9 @@ type Report struct {
 // once do no harm: one of them fails.
 func Copy(ctx context.Context, from, to store.Store, o Options) (Report, error) {
 	c := &transfer{from: from, to: to, limits: to.Limits(), meter: meter{observer: o.Observer}}
+	if !o.Plaintext && encrypts(from) && !encrypts(to) {
+		return Report{}, refused(ErrEncrypted)
+	}
 	if err := c.count(ctx); err != nil {
 		return Report{}, fmt.Errorf("look at the source: %w; nothing was written", err)
 	}
@@ -124,6 +132,11 @@ func Copy(ctx context.Context, from, to store.Store, o Options) (Report, error) 
 	r := c.report()
 	r.Before = before
 	return r, nil
+}
+
+func encrypts(st store.Store) bool {
+	e, ok := store.As[store.Encrypter](st)
+	return ok && len(e.EncryptionKey()) > 0
 }
 
 // A transfer is one call of Copy.

@@ -12,6 +12,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/dgraph-io/badger/v4"
 	"github.com/google/go-cmp/cmp"
 	"github.com/hashicorp/go-multierror"
 
@@ -422,6 +423,34 @@ func TestRefusals(t *testing.T) {
 	if got := dumpOf(t, to); got != "" {
 		t.Errorf("the destination holds\n%s", got)
 	}
+}
+
+// TestEncrypted: what is encrypted is copied into the clear only if that is asked for.
+func TestEncrypted(t *testing.T) {
+	encrypted := func() store.Store {
+		st, err := badgerstore.Open(t.Context(), t.TempDir(), badgerstore.Options{Configure: func(o badger.Options) badger.Options {
+			return badgerstore.Small(o).WithEncryptionKey(bytes.Repeat([]byte("k"), 32)).WithIndexCacheSize(1 << 20)
+		}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() {
+			if err := st.Close(); err != nil {
+				t.Error(err)
+			}
+		})
+		return st
+	}
+	from, to := encrypted(), openStore(t)
+	put(t, from, numbered("a", 3)...)
+	_, err := transfer.Copy(t.Context(), store.ReadOnly(from), to, transfer.Options{})
+	if !errors.Is(err, transfer.ErrEncrypted) || !errors.Is(err, transfer.ErrRefused) || dumpOf(t, to) != "" {
+		t.Errorf("error = %v, want ErrEncrypted and nothing written", err)
+	}
+	if _, err := transfer.Copy(t.Context(), from, to, transfer.Options{Plaintext: true}); err != nil {
+		t.Error(err)
+	}
+	mustCopy(t, from, encrypted())
 }
 
 // TestDestinationInUse: nothing is written to a destination that is not the source's.
