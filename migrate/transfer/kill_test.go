@@ -159,7 +159,7 @@ func TestBoundedMemory(t *testing.T) {
 	runtime.GC()
 	measure()
 	from := made{Store: openStore(t), reached: func(i int) {
-		if i%1000 == 0 {
+		if i%4000 == 0 {
 			runtime.GC() // what counts is what is held
 			measure()
 		}
