@@ -32,7 +32,8 @@ check: lint tidy generated
 	cd $(ETCD) && go test -race ./...
 
 soak:
-	KVMIGRATE_SOAK=1 go test -count=1 -timeout 2h -run 'Kill|PowerLoss' ./migrate ./migrate/backup ./store/badgerstore ./systables/jobs
+	KVMIGRATE_SOAK=1 go test -count=1 -timeout 2h -run 'Kill|PowerLoss' ./migrate ./migrate/backup ./migrate/transfer ./store/badgerstore ./systables/jobs
+	cd $(ETCD) && KVMIGRATE_SOAK=1 go test -count=1 -timeout 2h -run Kill ./cmd/kvmigrate
 
 lint:
 	@test -z "$$(gofmt -l docs store migrate migrations systables testdata)" || { gofmt -l docs store migrate migrations systables testdata; exit 1; }
