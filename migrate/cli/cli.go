@@ -285,8 +285,9 @@ func (f *logFormat) Set(text string) error {
 // withRunner opens the store for do and closes it again. Half a copy is no store.
 func (a *app) withRunner(cmd *cobra.Command, mustExist bool, do func(ctx context.Context, r *migrate.Runner, st store.Store) error) error {
 	return a.withStore(cmd, mustExist, func(ctx context.Context, st store.Store, o migrate.Options) error {
-		if err := st.View(ctx, transfer.UnderWay); err != nil {
-			return fmt.Errorf("%w; nothing was changed", err)
+		// What else is wrong with the store, do says better.
+		if half, ok := errors.AsType[*transfer.UnfinishedError](st.View(ctx, transfer.UnderWay)); ok {
+			return fmt.Errorf("%w; nothing was changed", half)
 		}
 		r, err := migrate.New(st, o)
 		if err != nil {

@@ -58,17 +58,17 @@ func (a *app) copy() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "copy --to STORE",
 		Short: "Copy a whole store into a new one, also of another kind",
-		Long: `Copy all entries of a store, of all schemas, into a new one, also of another kind:
-from a directory to etcd, or back. Stop the programs that use the source first; it
-stays as it is.
+		Long: `Copy all entries of a store, of all schemas, into a new one, also of another
+kind: from a directory to etcd, or back. Stop the programs that use the source
+first; it stays as it is.
 
 What the destination cannot keep is refused before anything is written. What is
-stopped or killed on the way, the same command goes on with. At the end both sides
-are compared, and only then is the destination a store: until then every program
-refuses it.
+stopped or killed on the way, the same command goes on with. At the end both
+sides are compared, and only then is the destination a store: until then every
+program refuses it.
 
-No migration is run and no version compared: a program can copy stores of programs
-that are newer than itself.`,
+No migration is run and no version compared: a program can copy stores of
+programs that are newer than itself.`,
 		Example: fmt.Sprintf("  %s copy --from DIR --to OTHER", a.Name),
 		Args:    noArgs,
 	}
