@@ -280,7 +280,7 @@ func (i *inspection) inspectUnversioned(s store.Reader) error {
 // halfCopied refuses the destination of a copy that is not finished.
 func (r *Runner) halfCopied(err error) error {
 	if _, ok := errors.AsType[*transfer.UnfinishedError](err); !ok {
-		return fmt.Errorf("look for the record of a copy: %w", err)
+		return err
 	}
 	return fmt.Errorf("%s schema: %w: %w; nothing was changed", r.schema, ErrRefused, err)
 }
