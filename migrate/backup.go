@@ -1,9 +1,11 @@
 package migrate
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
+	"iter"
 	"log/slog"
 	"slices"
 	"strings"
@@ -59,7 +61,7 @@ func (r *Runner) Backup(ctx context.Context, o backup.Options) (backup.Taken, er
 	var version uint32
 	read := false
 	o, kept := r.retain(ctx, o)
-	taken, err := backup.Take(ctx, r.store, o, func(s store.Reader) (h backup.Header, err error) {
+	taken, err := backup.Take(ctx, r.saved(), o, func(s store.Reader) (h backup.Header, err error) {
 		if version, _, err = r.readVersion(s); err != nil {
 			return h, err
 		}
@@ -120,6 +122,62 @@ func upgradedFrom(history []Applied) uint32 {
 	return history[0].Version - 1
 }
 
+// saved returns what is backed up: the store without the turns of processes, which are
+// over when the backup is restored.
+func (r *Runner) saved() store.Store {
+	if !r.shared {
+		return r.store
+	}
+	return turnless{r.store}
+}
+
+// turnless is a store without turns, and the locks that are there with them.
+type turnless struct{ store.Store }
+
+// Unwrap returns the store below; see [store.As].
+func (t turnless) Unwrap() store.Store { return t.Store }
+
+// View implements [store.Store].
+func (t turnless) View(ctx context.Context, fn func(store.Reader) error) error {
+	return t.Store.View(ctx, func(r store.Reader) error { return fn(turnlessReader{r}) })
+}
+
+type turnlessReader struct{ store.Reader }
+
+// Scan implements [store.Reader].
+func (r turnlessReader) Scan(s store.Scan) iter.Seq2[store.Entry, error] {
+	return func(yield func(store.Entry, error) bool) {
+		for e, err := range r.Reader.Scan(s) {
+			if err == nil {
+				var hidden bool
+				if hidden, err = r.hides(e.Key); hidden {
+					continue
+				}
+			}
+			if !yield(e, err) || err != nil {
+				return
+			}
+		}
+	}
+}
+
+// hides reports whether key is a turn, or a lock without a migration under way.
+func (r turnlessReader) hides(key []byte) (bool, error) {
+	schema, _, _ := bytes.Cut(key, []byte(":"))
+	if !isRecord(key) {
+		return false, nil
+	}
+	k := newKeys(string(schema))
+	if !bytes.Equal(key, k.lock) {
+		return bytes.Equal(key, k.turn), nil
+	}
+	_, err := r.Get(k.progress)
+	if errors.Is(err, store.ErrNotFound) {
+		return true, nil
+	}
+	return false, err
+}
+
 // underWay reports whether a migration is, whoever knows it.
 func (r *Runner) underWay(s store.Reader) (bool, error) {
 	_, err := s.Get(r.keys.progress)
@@ -157,7 +215,7 @@ func (r *Runner) backUp(ctx context.Context, f found, plan Plan) (*backup.Taken,
 	defer live.remove()
 	o.Observer = r.observeBackup(ctx, plan, live, o.Observer)
 	r.log.InfoContext(ctx, fmt.Sprintf("backing up the store at %s schema v%d, before it goes to v%d", r.schema, f.version, plan.To), "dir", o.Dir)
-	taken, err := backup.Take(ctx, r.store, o, func(s store.Reader) (backup.Header, error) {
+	taken, err := backup.Take(ctx, r.saved(), o, func(s store.Reader) (backup.Header, error) {
 		version, stored, err := r.readVersion(s)
 		if err != nil {
 			return backup.Header{}, err

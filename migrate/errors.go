@@ -21,7 +21,7 @@ var ErrUnversioned error = refusal("the store holds data but no schema version, 
 	"If the data is from before this program used kvmigrate, adopt it at the version that it is like, or allow unversioned stores, and start again")
 
 // ErrReservedKey means that a migration wrote to a key in which kvmigrate keeps the
-// version, history, progress, lock or trail of a schema.
+// version, history, progress, lock, turn or trail of a schema.
 var ErrReservedKey = errors.New("key is reserved for the records of a schema")
 
 // ErrTornValue means that a migration wrote a value so large that a power loss could
@@ -40,6 +40,11 @@ var ErrDuplicate = errors.New("two rows have the same key in the index")
 // ErrCheck means that the Check of a migration failed: the version is as it was
 // before the migration.
 var ErrCheck = errors.New("its check failed")
+
+// ErrBusy means that another process migrates the schema in a store that both share, and
+// that this run was not to wait for it any longer; a [*BusyError] says which. The run
+// changed nothing while it waited.
+var ErrBusy = errors.New("schema is being migrated by another process")
 
 type refusal string
 
@@ -235,6 +240,27 @@ func (e *MigrationError) Error() string {
 
 // Unwrap returns Err.
 func (e *MigrationError) Unwrap() error { return e.Err }
+
+// A BusyError says which process migrates the schema, and is alive, when a run has
+// waited for it as long as Options.Wait allows. It matches [ErrBusy].
+type BusyError struct {
+	Schema   string
+	Holder   Holder
+	Version  uint32    // of the store
+	Progress *Progress // of the migration under way, nil if none is
+}
+
+func (e *BusyError) Error() string {
+	at := fmt.Sprintf("v%d", e.Version)
+	if e.Progress != nil {
+		at = fmt.Sprintf("v%d with %v", e.Version, e.Progress)
+	}
+	return fmt.Sprintf("%s schema is being migrated by %v: it is at %s; this run changed nothing while it waited. "+
+		"Wait longer, or run again later: what that process leaves undone, another run takes over", e.Schema, e.Holder, at)
+}
+
+// Is reports whether target is ErrBusy.
+func (*BusyError) Is(target error) bool { return target == ErrBusy }
 
 // A PanicError is a panic of a migration, caught.
 type PanicError struct {

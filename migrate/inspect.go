@@ -23,6 +23,9 @@ type found struct {
 	progress *Progress // of the migration under way, or nil
 }
 
+// settled reports whether there is nothing to do up to target.
+func (f found) settled(target uint32) bool { return f.version >= target && !f.adopted }
+
 // access says what a program may do with a newer store.
 func (f found) access() string {
 	if f.readOnly {
@@ -361,8 +364,13 @@ func holdsForeignData(s store.Reader) (bool, error) {
 		if end < 0 || checkSchema(string(e.Key[:end])) != nil {
 			return true, nil
 		}
-		_, err = s.Get(newKeys(string(e.Key[:end])).version)
+		k := newKeys(string(e.Key[:end]))
+		_, err = s.Get(k.version)
 		if errors.Is(err, store.ErrNotFound) {
+			if bytes.Equal(e.Key, k.lock) || bytes.Equal(e.Key, k.turn) {
+				from = append(e.Key, 0) // a process is about to write the version
+				continue
+			}
 			return true, nil
 		}
 		if err != nil {

@@ -15,6 +15,7 @@ type keys struct {
 	history  string // followed by the version in ten digits
 	progress []byte
 	lock     []byte
+	turn     []byte
 	trail    string // followed by the number of the step in ten digits
 	table    []byte // prefix of the table definitions
 	reserved string // prefix of what only the runner writes
@@ -26,6 +27,7 @@ func newKeys(schema string) keys {
 		history:  schema + ":schema_history:",
 		progress: []byte(schema + ":schema_progress"),
 		lock:     []byte(schema + ":schema_lock"),
+		turn:     []byte(schema + ":schema_turn"),
 		trail:    schema + ":schema_trail:",
 		table:    []byte(schema + ":table:"),
 		reserved: schema + ":schema_",
@@ -47,7 +49,7 @@ func isRecord(key []byte) bool {
 		return false
 	}
 	switch string(rest) {
-	case "version", "progress", "lock":
+	case "version", "progress", "lock", "turn":
 		return true
 	}
 	return bytes.HasPrefix(rest, []byte("history:")) || bytes.HasPrefix(rest, []byte("trail:"))

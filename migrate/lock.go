@@ -10,7 +10,8 @@ import (
 )
 
 // lockRecord is the value of a schema's lock: which run may commit steps of the
-// migration under way. It is there exactly while the progress is.
+// migration under way. It is there exactly while the progress is or, in a store that
+// several processes share, somebody's turn.
 type lockRecord struct {
 	Token   []byte `cbor:"token"` // random bytes, new in each run
 	Program string `cbor:"program"`
@@ -19,15 +20,23 @@ type lockRecord struct {
 const tokenBytes = 16
 
 // newLock makes up what the lock holds while this run is the one to commit.
-func (u *run) newLock() ([]byte, error) {
+func (r *Runner) newLock() ([]byte, error) {
+	return value.Marshal(lockRecord{Token: newToken(), Program: r.programName()})
+}
+
+func newToken() []byte {
 	token := make([]byte, tokenBytes)
 	_, _ = rand.Read(token) // never fails
-	return value.Marshal(lockRecord{Token: token, Program: u.programName()})
+	return token
 }
 
 // takeLock makes this run the one to commit. A transaction of another run that
-// is still open has read the lock and can no longer commit.
+// is still open has read the lock and can no longer commit. In a turn the lock is
+// taken with that.
 func (u *run) takeLock(txn store.Txn) (err error) {
+	if u.inTurn {
+		return nil
+	}
 	if u.lock == nil {
 		if u.lock, err = u.newLock(); err != nil {
 			return err
@@ -54,13 +63,19 @@ func (u *run) fence(txn store.Txn) error {
 	if err != nil {
 		return err
 	}
+	if version != u.m.from() {
+		return errAgain
+	}
+	if u.inTurn {
+		return nil // its store has looked
+	}
 	e, err := txn.Get(u.keys.lock)
 	switch {
 	case errors.Is(err, store.ErrNotFound):
 		return errAgain
 	case err != nil:
 		return err
-	case version != u.m.from() || !bytes.Equal(e.Value, u.lock):
+	case !bytes.Equal(e.Value, u.lock):
 		return errAgain
 	}
 	return nil

@@ -15,13 +15,14 @@ import (
 type EventKind int
 
 // What happens to a migration: it starts, commits steps, and finishes or fails. Before
-// the first of a run the store may be backed up.
+// the first of a run the store may be backed up, and another process may be waited for.
 const (
 	Started EventKind = iota
 	Batch
 	Finished
 	Failed
 	BackingUp
+	Waiting
 )
 
 // String returns the kind in lower case.
@@ -37,6 +38,8 @@ func (k EventKind) String() string {
 		return "failed"
 	case BackingUp:
 		return "backing up"
+	case Waiting:
+		return "waiting"
 	}
 	return fmt.Sprintf("EventKind(%d)", int(k))
 }
@@ -50,6 +53,11 @@ func (k EventKind) String() string {
 // migration and of the rest only Phase, Done, Total, Bytes, Rate and Elapsed: phase 1
 // writes the backup, or compares the store with one that is there, and phase 2 reads it
 // back.
+//
+// While a run waits for another process that migrates the store, which both share,
+// there is a Waiting as often as Options.Heartbeat says, with the migration that comes
+// next, Holder, Elapsed, and what that process has done of it. If a run loses its turn
+// it waits, too, and migrations that had started can start again.
 type Event struct {
 	Kind   EventKind
 	Schema string
@@ -71,6 +79,7 @@ type Event struct {
 
 	Applied *Applied // of a Finished: its record in history, nil if another runner wrote it
 	Err     error    // of a Failed
+	Holder  *Holder  // of a Waiting: the process that works
 }
 
 // String says it for people: what happened, what is done of what, how fast, how
@@ -79,6 +88,9 @@ func (e Event) String() string {
 	text := fmt.Sprintf("v%d -> v%d (%s)", e.from(), e.Version, e.Name)
 	if e.Kind == BackingUp {
 		text = fmt.Sprintf("backup of v%d", e.from())
+	}
+	if e.Kind == Waiting {
+		text += fmt.Sprintf(", waiting for %v", e.Holder)
 	}
 	if e.Phases > 1 {
 		text += fmt.Sprintf(", phase %d of %d", e.Phase, e.Phases)

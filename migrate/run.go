@@ -317,10 +317,8 @@ func (u *run) conclude(ctx context.Context, txn store.Txn, at Progress, tx *Tx) 
 		return outcome{}, err
 	}
 	if at.Transactions > 0 {
-		for _, key := range [][]byte{u.keys.progress, u.keys.lock} {
-			if err := txn.Delete(key); err != nil {
-				return outcome{}, err
-			}
+		if err := u.endProgress(txn); err != nil {
+			return outcome{}, err
 		}
 	}
 	applied := u.newApplied(u.m, Migrated)
@@ -331,6 +329,15 @@ func (u *run) conclude(ctx context.Context, txn store.Txn, at Progress, tx *Tx) 
 	applied.KeysWritten, applied.KeysDeleted = next.KeysWritten, next.KeysDeleted
 	out.applied = &applied
 	return out, u.record(txn, applied)
+}
+
+// endProgress removes the records of a migration of several transactions. A turn keeps
+// its lock until it is given back.
+func (u *run) endProgress(txn store.Txn) error {
+	if err := txn.Delete(u.keys.progress); err != nil || u.inTurn {
+		return err
+	}
+	return txn.Delete(u.keys.lock)
 }
 
 // check runs the migration's Check, if it has one.

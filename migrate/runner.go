@@ -81,6 +81,20 @@ type Options struct {
 	// one for each core and one more, at most 8.
 	Batches int
 
+	// Wait is how long a run waits for another process that migrates the schema in a
+	// store that they share (see [store.Sharer]), before it gives up with a
+	// [*BusyError]. 0 is as long as the context lasts, less than 0 not at all; but to
+	// see whether the other one is alive it waits up to its TurnTTL. A store that
+	// is not shared has no such process.
+	Wait time.Duration
+
+	// TurnTTL is how long a run over a shared store may give no sign of life before
+	// others take over from it, and what it does can no longer be committed. It
+	// gives three in that time. 0 means ten seconds, and the least is a tenth of a
+	// second; it should be longer than the store may be out of reach, for example
+	// while a cluster elects a leader.
+	TurnTTL time.Duration
+
 	// Backup, if not nil, has a backup made before the first pending migration
 	// of a store that holds anything; a run that cannot make it changes
 	// nothing. A migration that was interrupted goes on without a new one.
@@ -105,6 +119,10 @@ type Runner struct {
 	observer         func(Event)
 	heartbeat        time.Duration
 	batches          int
+	wait             time.Duration
+	ttl              time.Duration
+	shared           bool // whether other processes write the store
+	inTurn           bool // whether store is that of a turn
 	backup           *backup.Options
 	last             atomic.Pointer[identity]
 
@@ -149,7 +167,14 @@ func New(st store.Store, o Options) (*Runner, error) {
 		store: st, registry: o.Registry, schema: o.Schema, allowUnversioned: o.AllowUnversioned,
 		adopt: o.Adopt, allowUnreleased: o.AllowUnreleased, allowReadOnly: o.AllowReadOnly, reclaims: o.Reclaim,
 		program: o.Program, log: o.Logger, now: o.Now,
-		observer: o.Observer, heartbeat: o.Heartbeat, batches: o.Batches, backup: o.Backup, options: o,
+		observer: o.Observer, heartbeat: o.Heartbeat, batches: o.Batches, wait: o.Wait, backup: o.Backup, options: o,
+		ttl: defaultTTL,
+	}
+	if o.TurnTTL != 0 {
+		r.ttl = max(o.TurnTTL, leastTTL)
+	}
+	if sharer, ok := store.As[store.Sharer](st); ok {
+		r.shared = sharer.Shared()
 	}
 	if r.registry == nil {
 		r.registry = DefaultRegistry()
@@ -188,48 +213,76 @@ func (r *Runner) Up(ctx context.Context) (Report, error) {
 // A store that is newer than the program and that the program may use all the same
 // is left as it is, too: see [Report.ReadOnly].
 //
+// Of several processes that call UpTo at once on a store that they share, one works
+// and the others wait for it, as Options.Wait says, and say in the log for whom. If it
+// dies, or cannot reach the store for Options.TurnTTL, another one goes on; it writes
+// nothing after that. Afterwards there is usually nothing left to do for the others.
+//
 // The error matches [ErrRefused] if the store must not be touched by this
 // program: a [*DowngradeError], [*TooOldError], [*UnreleasedError],
 // [*CorruptError], [*RenamedError], [*UnderWayError] or [ErrUnversioned]. It is an [*UnknownTargetError] for a
 // target beyond the registry, a [*BackupError] if there should be a backup first and
-// it failed, and a [*MigrationError] if a migration failed,
+// it failed, a [*BusyError] if another process migrates the store and Options.Wait is
+// over, and a [*MigrationError] if a migration failed,
 // panicked or was cancelled; those before it stay applied, and the Report says
 // which. Running again goes on where it stopped.
 func (r *Runner) UpTo(ctx context.Context, target uint32) (Report, error) {
+	if r.shared {
+		return r.upInTurn(ctx, target)
+	}
+	found, report, err := r.look(ctx, target)
+	if err == nil && !found.settled(target) {
+		err = r.advance(ctx, found, target, &report)
+	}
+	return report, err
+}
+
+// look finds out what there is to do up to target, and begins the report on it.
+func (r *Runner) look(ctx context.Context, target uint32) (found, Report, error) {
 	found, err := r.inspect(ctx, target)
 	report := Report{Schema: r.schema, From: found.version, To: found.version}
 	if err != nil {
 		r.logRefusal(ctx, err)
-		return report, err
+		return found, report, err
 	}
 	report.Adopted, report.ReadOnly = found.adopted, found.readOnly
-	if found.version > target {
+	switch {
+	case found.version > target:
 		r.log.InfoContext(ctx, fmt.Sprintf("%s schema is at v%d, newer than this program's v%d, which may still %s it", r.schema, found.version, target, found.access()))
-		return report, nil
+	case found.settled(target):
+		r.logSettled(ctx, target)
 	}
+	return found, report, nil
+}
+
+// advance does what there is to do up to target, and says in report what it did.
+func (r *Runner) advance(ctx context.Context, f found, target uint32, report *Report) (err error) {
 	var plan Plan
-	if found.version < target {
-		if plan, err = r.plan(found, target); err != nil {
+	if f.version < target {
+		if plan, err = r.plan(f, target); err != nil {
 			r.logRefusal(ctx, err)
-			return report, err
+			return err
 		}
-		if report.Backup, err = r.backUp(ctx, found, plan); err != nil {
-			return report, err
-		}
-	}
-	if found.adopted {
-		if err := r.recordAdopted(ctx, found.version); err != nil {
-			return report, err
+		if report.Backup, err = r.backUp(ctx, f, plan); err != nil {
+			return err
 		}
 	}
-	if found.version == target {
-		if r.log.Enabled(ctx, slog.LevelDebug) {
-			r.log.DebugContext(ctx, fmt.Sprintf("%s schema version v%d up-to-date", r.schema, found.version))
+	if f.adopted {
+		if err := r.recordAdopted(ctx, f.version); err != nil {
+			return err
 		}
-		return report, nil
 	}
-	err = r.upgrade(ctx, found, plan, &report)
-	return report, err
+	if f.version == target {
+		r.logSettled(ctx, target)
+		return nil
+	}
+	return r.upgrade(ctx, f, plan, report)
+}
+
+func (r *Runner) logSettled(ctx context.Context, version uint32) {
+	if r.log.Enabled(ctx, slog.LevelDebug) {
+		r.log.DebugContext(ctx, fmt.Sprintf("%s schema version v%d up-to-date", r.schema, version))
+	}
 }
 
 // upgrade runs plan, which is not empty, and says in report what it did.

@@ -23,9 +23,15 @@ type Status struct {
 	// Progress is that of the migration under way, which is the first of
 	// Pending; nil if none is.
 	Progress *Progress
+
+	// Holder is the process whose turn it is to migrate a store that several share;
+	// nil if none has taken it or the store is not shared. One that has died keeps it
+	// until another takes over.
+	Holder *Holder
 }
 
-// Status reads the schema's state in one snapshot and writes nothing. If Up
+// Status reads the schema's state in one snapshot, and Holder in another, and writes
+// nothing. If Up
 // would refuse the store, Status returns the same error, and beside it what it
 // could read.
 func (r *Runner) Status(ctx context.Context) (Status, error) {
@@ -36,9 +42,28 @@ func (r *Runner) Status(ctx context.Context) (Status, error) {
 		return status, err
 	}
 	status.Adopted, status.ReadOnly = found.adopted, found.readOnly
+	if status.Holder, err = r.holder(ctx); err != nil {
+		return status, err
+	}
 	plan, err := r.plan(found, latest)
 	status.Pending = plan.Pending
 	return status, err
+}
+
+// holder returns the process whose turn it is, nil if there is none.
+func (r *Runner) holder(ctx context.Context) (holder *Holder, err error) {
+	if !r.shared {
+		return nil, nil
+	}
+	err = r.store.View(ctx, func(s store.Reader) error {
+		t, data, err := r.readTurn(s)
+		if data != nil {
+			h := t.holder()
+			holder = &h
+		}
+		return err
+	})
+	return holder, err
 }
 
 // Plan returns what UpTo(ctx, target) would run, and its error if it would

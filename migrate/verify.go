@@ -47,6 +47,7 @@ const (
 	codeLockMissing         = "lock_missing"
 	codeLockLeftover        = "lock_leftover"
 	codeLockMalformed       = "lock_malformed"
+	codeTurnMalformed       = "turn_malformed"
 	codeTrailKey            = "trail_key"
 	codeTrailLeftover       = "trail_leftover"
 	codeTrailMalformed      = "trail_malformed"
@@ -289,7 +290,11 @@ func (v *Verifier) underWay(versioned bool) error {
 			steps = p.Transactions
 		}
 	}
-	if err := v.lock(progress != nil); err != nil {
+	turn, err := v.turn()
+	if err != nil {
+		return err
+	}
+	if err := v.lock(progress != nil || turn); err != nil {
 		return err
 	}
 	return v.trail(progress != nil, steps)
@@ -320,6 +325,20 @@ func (v *Verifier) progress(p *Progress, versioned bool) {
 	if p.Phase < 1 || p.rows < 0 {
 		v.report(codeProgressPhase, p.Version, key, "the progress of v%d is in no phase", p.Version)
 	}
+}
+
+// turn reports whether it is somebody's turn to migrate.
+func (v *Verifier) turn() (bool, error) {
+	key := v.runner.keys.turn
+	turn, err := v.record(key)
+	if turn == nil || err != nil {
+		return false, err
+	}
+	var t turnRecord
+	if value.Unmarshal(turn, &t) != nil || len(t.Token) != tokenBytes {
+		v.report(codeTurnMalformed, 0, key, "whose turn it is to migrate cannot be read")
+	}
+	return true, nil
 }
 
 func (v *Verifier) lock(underWay bool) error {
@@ -370,7 +389,7 @@ func (v *Verifier) others(bool) error {
 	k := v.runner.keys
 	declared := [][]byte{[]byte(k.history), []byte(k.trail)}
 	return v.outside([]byte(k.reserved), declared, func(key []byte) []byte {
-		for _, record := range [][]byte{k.version, k.progress, k.lock} {
+		for _, record := range [][]byte{k.version, k.progress, k.lock, k.turn} {
 			if bytes.Equal(key, record) {
 				return nil
 			}

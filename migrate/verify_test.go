@@ -99,7 +99,7 @@ func changed(t *testing.T, st store.Store, key, column string, v any) []byte {
 }
 
 func TestVerifyRecords(t *testing.T) {
-	const version, progress, lock = "system:schema_version", "system:schema_progress", "system:schema_lock"
+	const version, progress, lock, turn = "system:schema_version", "system:schema_progress", "system:schema_lock", "system:schema_turn"
 	history := func(n uint64) string { return fmt.Sprintf("system:schema_history:%010d", n) }
 	trail := func(n int) string { return fmt.Sprintf("system:schema_trail:%010d", n) }
 	type damage = func(*testing.T, store.Store)
@@ -150,6 +150,8 @@ func TestVerifyRecords(t *testing.T) {
 		"progress that is none":     {true, []damage{set(progress, secret), set(lock, "\xa1\x65token\x50"+strings.Repeat("t", 16))}, []string{"progress_malformed"}},
 		"a lock alone":              {true, []damage{set(lock, "\xa1\x65token\x50"+strings.Repeat("t", 16))}, []string{"lock_leftover"}},
 		"a lock that is none alone": {true, []damage{set(lock, secret)}, []string{"lock_leftover", "lock_malformed"}},
+		"a turn with its lock":      {true, []damage{set(lock, "\xa1\x65token\x50"+strings.Repeat("t", 16)), set(turn, "\xa1\x65token\x50"+strings.Repeat("t", 16))}, nil},
+		"a turn that is none":       {true, []damage{set(lock, "\xa1\x65token\x50"+strings.Repeat("t", 16)), set(turn, secret)}, []string{"turn_malformed"}},
 		"a trail alone":             {true, []damage{mark(1)}, []string{"trail_leftover"}},
 
 		"progress of a later version": {false, []damage{change(progress, "version", 4)}, []string{"progress_version v4"}},

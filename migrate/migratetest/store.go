@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"regexp"
 	"strconv"
 	"strings"
 	"testing"
@@ -47,11 +48,16 @@ func RunStore(t *testing.T, s StoreSuite) {
 				s.run(t, want, func(st store.Store) {
 					_, err := migrate.Up(t.Context(), storetest.Fail(st, at, fault), s.options())
 					// What fails in a transaction of several migrations is tried again, each alone.
-					if !errors.Is(err, storetest.ErrFault) && (err != nil || fault != storetest.Error) {
+					if err != nil && !errors.Is(err, storetest.ErrFault) {
 						t.Errorf("fault at operation %d of some %d: error = %v, want the fault", at, operations, err)
 					}
-					if _, err := migrate.Up(t.Context(), st, s.options()); err != nil {
-						t.Errorf("run after a fault at operation %d: %v", at, err)
+					again, againErr := migrate.Up(t.Context(), st, s.options())
+					if againErr != nil {
+						t.Errorf("run after a fault at operation %d: %v", at, againErr)
+					}
+					// In a store that is shared the turn is given back after the last migration.
+					if err == nil && fault != storetest.Error && len(again.Applied) > 0 {
+						t.Errorf("fault at operation %d of some %d: no error, and the next run applied %d", at, operations, len(again.Applied))
 					}
 				})
 			}
@@ -144,9 +150,13 @@ func (s StoreSuite) options() migrate.Options {
 	return migrate.Options{
 		Registry: migrate.NewRegistry(storeLadder()...), AllowUnversioned: true, Batches: s.Batches,
 		Program: "kvmigrate test", Logger: slog.New(slog.DiscardHandler), Heartbeat: -1,
-		Now: func() time.Time { return noon },
+		Now: func() time.Time { return noon }, TurnTTL: 300 * time.Millisecond,
 	}
 }
+
+// ofTheDead is a turn, with its lock, that a run did not live to give back. The next one
+// takes it if it has something to do.
+var ofTheDead = regexp.MustCompile(`(?m)^"system:schema_lock" .*\n"system:schema_turn" .*\n`)
 
 func contents(t *testing.T, st store.Store) string {
 	t.Helper()
@@ -155,11 +165,14 @@ func contents(t *testing.T, st store.Store) string {
 	if err != nil {
 		t.Fatal(err)
 	}
-	return out.String()
+	return ofTheDead.ReplaceAllString(out.String(), "")
 }
 
 // fewEntries is a store whose transactions hold so little that a batch has six rows.
 type fewEntries struct{ store.Store }
+
+// Unwrap returns the store below; see [store.As].
+func (f fewEntries) Unwrap() store.Store { return f.Store }
 
 func (f fewEntries) Limits() store.Limits {
 	l := f.Store.Limits()

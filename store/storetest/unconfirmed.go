@@ -72,6 +72,9 @@ func Unconfirm(st store.Store, fate Fate, hit func(commit int) bool) *Unconfirme
 	return &Unconfirmed{Store: st, fate: fate, hit: hit}
 }
 
+// Unwrap returns the store below; see [store.As].
+func (u *Unconfirmed) Unwrap() store.Store { return u.Store }
+
 // Commits returns how many commits have begun.
 func (u *Unconfirmed) Commits() int {
 	u.mu.Lock()
