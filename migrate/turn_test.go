@@ -526,14 +526,54 @@ func TestWaiting(t *testing.T) {
 	})
 }
 
-// TestTurnsSurvive: with turns, migrations survive what they survive without.
-func TestTurnsSurvive(t *testing.T) {
-	for _, batches := range []int{1, 3} {
-		t.Run(fmt.Sprintf("%d batches", batches), func(t *testing.T) {
-			migratetest.RunStore(t, migratetest.StoreSuite{Batches: batches, Most: soak(8, 100), Open: func(ctx context.Context) (store.Store, error) {
-				st, err := badgerstore.OpenTemp(ctx, t.TempDir(), store.Limits{})
-				return shared{Store: st}, err
-			}})
+// TestTurnUnknown: whatever becomes of a commit that the store did not confirm, also of
+// one that takes, renews or returns the turn, nothing is applied twice.
+func TestTurnUnknown(t *testing.T) {
+	ladder, before := migratetest.StoreLadder()
+	run := func(fate storetest.Fate, batches, at int) (text string, commits int) {
+		t.Helper()
+		inBubble(t, func(t *testing.T, st shared) {
+			load(t, st, before...)
+			unsure := storetest.Unconfirm(narrow{st.Store, 24}, fate, func(commit int) bool { return commit == at })
+			o := options(migrate.NewRegistry(ladder...))
+			o.AllowUnversioned, o.Batches = true, batches
+			report, err := migrate.Up(t.Context(), shared{Store: unsure}, o)
+			unsure.Settle()
+			if err != nil || len(report.Applied) != len(ladder) {
+				t.Errorf("%v, %d batches, commit %d: Up = %+v, %v; want %d migrations", fate, batches, at, report, err, len(ladder))
+			}
+			text, commits = contents(t, st), unsure.Commits()
 		})
+		return text, commits
+	}
+	want, commits := run(storetest.Lost, 1, 0)
+	for _, batches := range []int{1, 3} {
+		for _, fate := range storetest.Fates {
+			for at := 1; at <= commits; at++ {
+				if got, _ := run(fate, batches, at); got != want {
+					t.Errorf("%v, %d batches, commit %d: store (-undisturbed +got):\n%s", fate, batches, at, cmp.Diff(want, got))
+				}
+			}
+		}
 	}
 }
+
+// TestTurnsSurvive: with turns, migrations survive the faults that they survive without.
+func TestTurnsSurvive(t *testing.T) {
+	migratetest.RunStore(t, migratetest.StoreSuite{Batches: 3, Most: soak(4, 100), Open: func(context.Context) (store.Store, error) {
+		db, err := badger.Open(badger.DefaultOptions("").WithInMemory(true).WithLogger(nil))
+		if err != nil {
+			return nil, err
+		}
+		st, err := badgerstore.New(db)
+		return owned{shared{Store: st}, db}, err
+	}})
+}
+
+// An owned closes its database.
+type owned struct {
+	shared
+	db *badger.DB
+}
+
+func (o owned) Close() error { return errors.Join(o.shared.Close(), o.db.Close()) }
