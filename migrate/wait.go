@@ -18,6 +18,9 @@ const (
 	mostPoll  = time.Second
 )
 
+// patience is how long the store may be out of reach of a run that waits.
+const patience = 30 * time.Second
+
 // upInTurn is UpTo in a store that other processes write, too: one of them works at a
 // time, and mostly there is nothing left to do for those that waited.
 func (r *Runner) upInTurn(ctx context.Context, target uint32) (Report, error) {
@@ -120,11 +123,13 @@ func (r *Runner) awaitTurn(ctx context.Context, target uint32) (*turn, error) {
 	}
 }
 
-// see looks at the store once. It returns nil if that did not answer, which it may do
-// for as long as a process may be silent.
+// see looks at the store once. It returns nil if that does not answer, as while a
+// cluster has no leader, for as long as there is patience.
 func (w *waiting) see(ctx context.Context) (*sight, error) {
 	s := new(sight)
-	err := w.store.View(ctx, func(r store.Reader) (err error) {
+	bounded, cancel := context.WithTimeout(ctx, w.ttl/3)
+	defer cancel()
+	err := w.store.View(bounded, func(r store.Reader) (err error) {
 		*s = sight{}
 		var data []byte
 		if s.turn, data, err = w.readTurn(r); err != nil {
@@ -145,7 +150,7 @@ func (w *waiting) see(ctx context.Context) (*sight, error) {
 	case err == nil:
 		w.seen = now
 		return s, nil
-	case ctx.Err() == nil && !errors.Is(err, ErrRefused) && now.Sub(w.seen) < w.ttl:
+	case ctx.Err() == nil && !errors.Is(err, ErrRefused) && now.Sub(w.seen) < patience:
 		return nil, nil
 	}
 	return nil, err

@@ -63,9 +63,12 @@ const (
 )
 
 const (
-	defaultTimeout = 10 * time.Second // more than the 7 seconds after which a server gives up
-	maxKeyBytes    = 65000            // as badgerstore has it: stores can be copied either way
-	leastTxnOps    = 16               // what a migration with its records needs
+	defaultDialTimeout = 10 * time.Second
+	// More than the 7 seconds after which a server gives up, and than it takes to find
+	// out that a connection is dead.
+	defaultTimeout = 20 * time.Second
+	maxKeyBytes    = 65000 // as badgerstore has it: stores can be copied either way
+	leastTxnOps    = 16    // what a migration with its records needs
 )
 
 // Options say how a store uses etcd. The zero Options are right for a cluster with
@@ -83,8 +86,9 @@ type Options struct {
 	DialTimeout time.Duration
 
 	// Timeout is how long any other request may take, however long the context
-	// lasts. 0 means ten seconds. It should be longer than the time in which the
-	// cluster elects a new leader.
+	// lasts. 0 means twenty seconds. It should be longer than the time in which the
+	// cluster elects a new leader, and than the fifteen seconds in which a connection
+	// to a server that stands still is found to be dead.
 	Timeout time.Duration
 
 	// TxnOps is the servers' --max-txn-ops. 0 means 128, etcd's default. It is
@@ -190,7 +194,7 @@ func newStore(ctx context.Context, client *clientv3.Client, cause *cause, prefix
 
 func (o Options) dialTimeout() time.Duration {
 	if o.DialTimeout == 0 {
-		return defaultTimeout
+		return defaultDialTimeout
 	}
 	return o.DialTimeout
 }

@@ -28,6 +28,8 @@ type proxy struct {
 	mu    sync.Mutex
 	rule  rule
 	text  []byte
+	cuts  bool // whether the rule is followed by a cut
+	down  bool // whether the network is cut: there are no new connections
 	held  []func()
 	conns map[net.Conn]bool
 }
@@ -73,6 +75,20 @@ func (p *proxy) cut() {
 	}
 }
 
+// cutAt sets the rule as set does, for a network that is cut there until heal.
+func (p *proxy) cutAt(r rule, text string) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.rule, p.text, p.cuts = r, []byte(text), true
+}
+
+// heal ends a cut.
+func (p *proxy) heal() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.cuts, p.down = false, false
+}
+
 // left returns the rule that has met no request.
 func (p *proxy) left() rule {
 	p.mu.Lock()
@@ -113,6 +129,11 @@ func (p *proxy) accept() {
 func (p *proxy) keep(client, server net.Conn) bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	if p.down {
+		_ = client.Close()
+		_ = server.Close()
+		return true
+	}
 	if p.conns == nil {
 		_ = client.Close()
 		_ = server.Close()
@@ -176,7 +197,7 @@ func (p *proxy) match(request []byte) rule {
 		return passOn
 	}
 	r := p.rule
-	p.rule = passOn
+	p.rule, p.down = passOn, p.cuts
 	return r
 }
 

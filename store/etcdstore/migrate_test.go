@@ -58,9 +58,15 @@ func rowsToMigrate() []store.Entry {
 // wantRewritten fails the test unless every row was rewritten once.
 func wantRewritten(t *testing.T, st store.Store) {
 	t.Helper()
+	wantRows(t, st, " rewritten")
+}
+
+// wantRows fails the test unless every row has that suffix, once.
+func wantRows(t *testing.T, st store.Store, suffix string) {
+	t.Helper()
 	var want, got []string
 	for _, e := range rowsToMigrate() {
-		want = append(want, fmt.Sprintf("%s=%s rewritten", e.Key, e.Value))
+		want = append(want, fmt.Sprintf("%s=%s%s", e.Key, e.Value, suffix))
 	}
 	err := st.View(t.Context(), func(r store.Reader) error {
 		for e, err := range r.Scan(store.Scan{Prefix: []byte("rows/")}) {

@@ -37,6 +37,13 @@ func TestMain(m *testing.M) {
 		}
 		return
 	}
+	if text := os.Getenv(workerVariable); text != "" {
+		if err := beWorker(text); err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			os.Exit(1)
+		}
+		return
+	}
 	code := m.Run()
 	shared.stop()
 	os.Exit(code)
@@ -170,11 +177,11 @@ func beMember(text string) error {
 // other before they run.
 func peerURL(name string) url.URL { return url.URL{Scheme: "unix", Host: name + ":0"} }
 
-// A process is a member that can be killed and stopped.
+// A process can be killed and stopped. It is a member, unless it has no address.
 type process struct {
 	t       *testing.T
 	cmd     *exec.Cmd
-	stdin   io.Closer
+	stdin   io.WriteCloser
 	address string
 }
 
@@ -195,7 +202,7 @@ func startCluster(t *testing.T, n int) []*process {
 		if err != nil {
 			t.Fatal(err)
 		}
-		cluster[i], outputs[i] = startProcess(t, dir, string(spec))
+		cluster[i], outputs[i] = startProcess(t, dir, memberVariable+"="+string(spec))
 	}
 	for i, p := range cluster {
 		line, err := outputs[i].ReadString('\n')
@@ -207,7 +214,9 @@ func startCluster(t *testing.T, n int) []*process {
 	return cluster
 }
 
-func startProcess(t *testing.T, dir, spec string) (*process, *bufio.Reader) {
+// startProcess starts what this binary is with variable, and kills it at the end of the
+// test.
+func startProcess(t *testing.T, dir, variable string) (*process, *bufio.Reader) {
 	t.Helper()
 	exe, err := os.Executable()
 	if err != nil {
@@ -215,7 +224,7 @@ func startProcess(t *testing.T, dir, spec string) (*process, *bufio.Reader) {
 	}
 	p := &process{t: t, cmd: exec.Command(exe)}
 	p.cmd.Dir, p.cmd.Stderr = dir, os.Stderr
-	p.cmd.Env = append(os.Environ(), memberVariable+"="+spec)
+	p.cmd.Env = append(os.Environ(), variable)
 	p.stdin, err = p.cmd.StdinPipe()
 	if err != nil {
 		t.Fatal(err)
