@@ -237,7 +237,7 @@ Exit codes:
 	flags.StringVar(&a.Options.Schema, "schema", cfg.Options.Schema, "the schema within the store")
 	flags.BoolVar(&a.Options.AllowUnversioned, "allow-unversioned", cfg.Options.AllowUnversioned, "take a store with data and no version for one at v0")
 	flags.BoolVar(&a.Options.AllowUnreleased, "allow-unreleased", cfg.Options.AllowUnreleased, "run migrations that may still change in any store")
-	flags.DurationVar(&a.wait, "wait", 0, "wait this long for another process to close the store, for example 30s")
+	flags.DurationVar(&a.wait, "wait", 0, "wait this long for another process to close the store or, if processes share it, to migrate it, for example 30s")
 	flags.BoolVarP(&a.verbose, "verbose", "v", false, "log what is not news, too, and the key that an error is about")
 	flags.BoolVarP(&a.quiet, "quiet", "q", false, "log only warnings and errors, and show no progress")
 	flags.Var(&a.logFormat, "log-format", "the form of the log: text or json")
@@ -312,6 +312,7 @@ func (a *app) withStore(cmd *cobra.Command, mustExist bool, do func(ctx context.
 	}
 	defer sayInterrupted(ctx, func(text string) { log.WarnContext(ctx, text) })()
 	o.Logger = log
+	o.Wait = a.waitFor(cmd, o.Wait)
 	// New does not touch the store. What it finds wrong must not leave a new
 	// one behind, so it looks before there is one.
 	if _, err := migrate.New(nil, o); err != nil {
@@ -328,6 +329,19 @@ func (a *app) withStore(cmd *cobra.Command, mustExist bool, do func(ctx context.
 		log.DebugContext(ctx, "the key in question", "key", string(e.Key))
 	}
 	return err
+}
+
+// waitFor returns how long to wait for a process that migrates a store that is shared.
+// Unlike a program's start-up a person is told at once.
+func (a *app) waitFor(cmd *cobra.Command, program time.Duration) time.Duration {
+	wait := program
+	if cmd.Flags().Changed("wait") {
+		wait = a.wait
+	}
+	if wait == 0 {
+		return -1
+	}
+	return wait
 }
 
 // view is the View of [Config].Commands.

@@ -38,7 +38,14 @@ type (
 		ReadOnly bool `json:"read_only,omitempty"`
 
 		Progress *progressJSON `json:"progress,omitempty"` // of the first of pending, if it was interrupted
+		Holder   *turnJSON     `json:"holder,omitempty"`
 		Error    string        `json:"error,omitempty"`
+	}
+	turnJSON struct {
+		Program string    `json:"program"`
+		Host    string    `json:"host"`
+		PID     int       `json:"pid"`
+		Since   time.Time `json:"since"`
 	}
 	progressJSON struct {
 		Version      uint32    `json:"version"`
@@ -270,6 +277,9 @@ func newStatusJSON(s migrate.Status, err error) statusJSON {
 	if p := s.Progress; p != nil {
 		out.Progress = &progressJSON{p.Version, p.Name, p.Started, p.Transactions, p.KeysWritten, p.KeysDeleted, p.Phase, p.Visited, p.VisitedBytes, p.Program}
 	}
+	if h := s.Holder; h != nil {
+		out.Holder = &turnJSON{h.Program, h.Host, h.PID, h.Since}
+	}
 	return out
 }
 
@@ -290,6 +300,9 @@ func printStatus(w io.Writer, s migrate.Status) error {
 	}
 	if s.Progress != nil {
 		fmt.Fprintf(t, "under way\t%v\n", s.Progress)
+	}
+	if s.Holder != nil {
+		fmt.Fprintf(t, "migrated by\t%v\n", s.Holder)
 	}
 	return errors.Join(t.Flush(), printMigrations(w, s.Pending))
 }

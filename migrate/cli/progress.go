@@ -43,8 +43,11 @@ func (b *bar) Write(p []byte) (int, error) { return b.progress.Write(p) }
 func (b *bar) observe(e migrate.Event) {
 	b.mu.Lock()
 	b.event = e
-	if e.Kind == migrate.Started {
+	switch e.Kind {
+	case migrate.Started:
 		b.began = time.Now()
+	case migrate.Waiting:
+		b.began = time.Now().Add(-e.Elapsed)
 	}
 	if b.bar == nil {
 		b.bar = b.progress.New(0, mpb.BarStyle().Lbound("[").Filler("=").Tip(">").Padding(" ").Rbound("]"),
@@ -76,6 +79,8 @@ func (b *bar) label() string {
 	switch {
 	case b.event.Version == 0: // it is no migration
 		name = b.event.Name
+	case b.event.Kind == migrate.Waiting:
+		name = "waiting for " + b.event.Holder.Host
 	case b.event.Kind == migrate.BackingUp:
 		name = fmt.Sprintf("backup (%d/%d)", b.event.Phase, b.event.Phases)
 	case b.event.Phases > 1:

@@ -134,6 +134,8 @@ func (t *Tracer) Observe(e migrate.Event) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	switch e.Kind {
+	case migrate.Waiting:
+		return
 	case migrate.BackingUp:
 		if t.backup == nil {
 			_, t.backup = t.tracer.Start(t.run, "backup", trace.WithTimestamp(time.Now().Add(-e.Elapsed)),

@@ -80,7 +80,7 @@ func (h *Handler) Collect(ch chan<- prometheus.Metric) {
 		send(d, prometheus.CounterValue, float64(v))
 	}
 	e := s.event
-	if s.stage != running || e == nil || e.Kind == migrate.BackingUp {
+	if s.stage != running || e == nil || e.Kind == migrate.BackingUp || e.Kind == migrate.Waiting {
 		return
 	}
 	labels := []string{strconv.FormatUint(uint64(e.Version), 10), e.Name}

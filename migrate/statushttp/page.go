@@ -156,8 +156,11 @@ func (s state) view() view {
 
 func newWork(e migrate.Event) *work {
 	name := e.ID()
-	if e.Kind == migrate.BackingUp {
+	switch e.Kind {
+	case migrate.BackingUp:
 		name = "Backup before " + name
+	case migrate.Waiting:
+		name += ", by another process"
 	}
 	w := &work{Name: name, Title: name, Done: e.Done, Total: e.Total}
 	add := func(label, text string) { w.Figures = append(w.Figures, figure{label, text}) }

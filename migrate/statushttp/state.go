@@ -152,7 +152,7 @@ func (h *Handler) observe(e migrate.Event) {
 	}
 	s.event = &e
 	switch e.Kind {
-	case migrate.BackingUp:
+	case migrate.BackingUp, migrate.Waiting:
 		s.began = time.Now().Add(-e.Elapsed)
 	case migrate.Started:
 		s.began = e.Began
@@ -230,7 +230,7 @@ func (s state) reason() string {
 		if s.event == nil {
 			return "migrations begin"
 		}
-		if s.event.Kind == migrate.BackingUp {
+		if k := s.event.Kind; k == migrate.BackingUp || k == migrate.Waiting {
 			return s.event.String()
 		}
 		return "migrating " + s.event.String()
