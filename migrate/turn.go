@@ -85,19 +85,25 @@ var errTurnLost = errors.New("the turn to migrate is lost")
 // same transaction, and every transaction of a turn reads it.
 type turn struct {
 	*Runner
-	record turnRecord // as it was last written; the goroutine of keep changes it
+	token  []byte
 	cancel context.CancelCauseFunc
 
+	beating sync.Mutex // held while a sign of life is given, or must not be
+	record  turnRecord // as it was last written
+	seen    time.Time  // no later than others saw it
+
 	mu    sync.Mutex
-	lock  []byte // what the lock holds
-	doubt bool   // whether a transaction that has read the lock may still be committed
+	lock  []byte        // what the lock holds
+	doubt bool          // whether a transaction that has read the lock may still be committed
+	long  time.Duration // how long a transaction took that met a conflict; 0 if it was short
 	lost  error
 }
 
 func (r *Runner) newTurn() *turn {
 	host, _ := os.Hostname() // who has none is known by the rest
-	return &turn{Runner: r, record: turnRecord{
-		Token: newToken(), Program: r.programName(), Host: host, PID: os.Getpid(),
+	token := newToken()
+	return &turn{Runner: r, token: token, record: turnRecord{
+		Token: token, Program: r.programName(), Host: host, PID: os.Getpid(),
 		Since: r.clock().UnixMilli(), TTL: r.ttl.Milliseconds(),
 	}}
 }
@@ -112,6 +118,7 @@ func (t *turn) take(ctx context.Context, alive func(turnRecord, []byte) bool) (t
 	if t.lock, err = t.newLock(); err != nil {
 		return false, err
 	}
+	t.seen = time.Now()
 	err = t.certainly(ctx, func(txn store.Txn) error {
 		taken = false
 		other, stored, err := t.readTurn(txn)
@@ -171,48 +178,89 @@ func (t *turn) run(ctx context.Context, target uint32) (report Report, err error
 
 // keep gives a sign of life again and again, until ctx ends or the turn is lost.
 func (t *turn) keep(ctx context.Context) {
-	seen := time.Now() // no later than others saw the last one
-	pause := t.ttl / 3
-	for {
+	for pause := t.ttl / 3; ; {
 		select {
 		case <-ctx.Done():
 			return
 		case <-time.After(pause):
 		}
+		pause = t.ttl / 12
+		if !t.beating.TryLock() {
+			continue
+		}
 		now := time.Now()
-		err := t.beat(ctx)
+		err := t.beat(ctx, t.ttl)
+		late := now.Sub(t.seen) >= t.record.ttl() // and not only because the process was paused while it tried
+		t.beating.Unlock()
 		switch {
 		case err == nil:
-			seen, pause = now, t.ttl/3
+			pause = t.ttl / 3
 		case ctx.Err() != nil:
 			return
 		case errors.Is(err, errTurnLost):
 			t.lose(err)
 			return
-		case now.Sub(seen) >= t.ttl: // and not only because the process was paused while it tried
+		case late:
 			t.lose(fmt.Errorf("%w: no sign of life could be given for %v: %w", errTurnLost, t.ttl, err))
 			return
-		default:
-			pause = t.ttl / 12
 		}
 	}
 }
 
-// beat gives one sign of life.
-func (t *turn) beat(ctx context.Context) error {
+// beat gives one sign of life, which is good for ttl. The caller holds beating.
+func (t *turn) beat(ctx context.Context, ttl time.Duration) error {
 	ctx, cancel := context.WithTimeout(ctx, t.ttl/3)
 	defer cancel()
-	t.record.Beat++ // also after one that failed, which may be there
-	data, err := value.Marshal(t.record)
+	now, next := time.Now(), t.record
+	next.Beat, next.TTL = next.Beat+1, ttl.Milliseconds()
+	t.record.Beat = next.Beat // also if it fails, because it may be there all the same
+	data, err := value.Marshal(next)
 	if err != nil {
 		return err
 	}
-	return store.Update(ctx, t.store, func(txn store.Txn) error {
+	err = store.Update(ctx, t.store, func(txn store.Txn) error {
 		if err := t.held(txn); err != nil {
 			return err
 		}
 		return txn.Set(store.Entry{Key: t.keys.turn, Value: data})
 	})
+	if err == nil {
+		t.record, t.seen = next, now
+	}
+	return err
+}
+
+// undisturbed begins a transaction after one that took so long that a sign of life came
+// in between, and met a conflict. A store may have taken that for one: it need not know
+// all that a large transaction read. So this one has as long as four of it, in which
+// the process gives no sign.
+func (t *turn) undisturbed(ctx context.Context) (end func(), err error) {
+	t.mu.Lock()
+	long := t.long
+	t.long = 0
+	t.mu.Unlock()
+	if long == 0 || !t.beating.TryLock() {
+		return func() {}, nil
+	}
+	switch err := t.beat(ctx, max(t.ttl, 4*long)); {
+	case errors.Is(err, errTurnLost):
+		t.beating.Unlock()
+		return nil, err
+	case err != nil: // it may be better off the next time
+		t.beating.Unlock()
+		return func() {}, nil
+	}
+	return t.beating.Unlock, nil
+}
+
+// conflicted notes how long a transaction took that met a conflict.
+func (t *turn) conflicted(took time.Duration) {
+	if took < t.ttl/4 {
+		return
+	}
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.long = took
 }
 
 // held refuses a transaction that does not see this turn.
@@ -223,7 +271,7 @@ func (t *turn) held(txn store.Txn) error {
 		return err
 	case stored == nil:
 		return fmt.Errorf("%w: another process took it and is done", errTurnLost)
-	case !bytes.Equal(now.Token, t.record.Token):
+	case !bytes.Equal(now.Token, t.token):
 		return fmt.Errorf("%w to %v", errTurnLost, now.holder())
 	}
 	return nil
@@ -353,15 +401,7 @@ func (f fenced) Unwrap() store.Store { return f.Store }
 
 // Update implements [store.Store].
 func (f fenced) Update(ctx context.Context, fn func(store.Txn) error) error {
-	lock, err := f.turn.fence(ctx)
-	if err == nil {
-		err = f.Store.Update(ctx, func(txn store.Txn) error {
-			if err := f.turn.insist(txn, lock); err != nil {
-				return err
-			}
-			return fn(txn)
-		})
-	}
+	err := f.update(ctx, fn)
 	switch {
 	case errors.Is(err, store.ErrUnknown):
 		f.turn.mu.Lock()
@@ -369,6 +409,29 @@ func (f fenced) Update(ctx context.Context, fn func(store.Txn) error) error {
 		f.turn.mu.Unlock()
 	case errors.Is(err, errTurnLost):
 		f.turn.lose(err)
+	}
+	return err
+}
+
+func (f fenced) update(ctx context.Context, fn func(store.Txn) error) error {
+	lock, err := f.turn.fence(ctx)
+	if err != nil {
+		return err
+	}
+	end, err := f.turn.undisturbed(ctx)
+	if err != nil {
+		return err
+	}
+	defer end()
+	began := time.Now()
+	err = f.Store.Update(ctx, func(txn store.Txn) error {
+		if err := f.turn.insist(txn, lock); err != nil {
+			return err
+		}
+		return fn(txn)
+	})
+	if errors.Is(err, store.ErrConflict) {
+		f.turn.conflicted(time.Since(began))
 	}
 	return err
 }

@@ -5,6 +5,7 @@ import (
 	"context"
 	"encoding/binary"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"log/slog"
@@ -451,4 +452,36 @@ func TestKillMembers(t *testing.T) {
 		}
 		wantWorked(t, st)
 	}
+}
+
+// TestLongCheck: a check that reads more keys than a transaction compares, and takes
+// longer than the process may be silent, is not made to conflict for ever by the signs
+// of life that come in between.
+func TestLongCheck(t *testing.T) {
+	t.Parallel()
+	st, _ := newWork(t, sharedAddress(t))
+	const ttl = 300 * time.Millisecond
+	m := rewriteLadder(func([]byte) {}).Migrations()[0]
+	attempts := 0
+	m.Check = func(ctx context.Context, r store.Reader) error {
+		if attempts++; attempts == 10 {
+			return errors.New("nine attempts met a conflict")
+		}
+		for _, err := range r.Scan(store.Scan{Prefix: []byte("rows/")}) {
+			if err != nil {
+				return err
+			}
+		}
+		time.Sleep(ttl) // what a larger table takes
+		return ctx.Err()
+	}
+	o := migrateOptions(migrate.NewRegistry(m))
+	o.TurnTTL = ttl
+	if _, err := migrate.Up(t.Context(), st, o); err != nil {
+		t.Error(err)
+	}
+	if attempts < 2 {
+		t.Errorf("%d attempts: no sign of life came in between", attempts)
+	}
+	wantRewritten(t, st)
 }
