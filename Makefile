@@ -48,7 +48,7 @@ check: lint tidy generated
 
 soak:
 	KVMIGRATE_SOAK=1 go test -count=1 -timeout 2h -run 'Kill|PowerLoss' ./migrate ./migrate/backup ./migrate/transfer ./store/badgerstore ./systables/jobs
-	cd $(ETCD) && KVMIGRATE_SOAK=1 go test -count=1 -timeout 2h -run Kill ./cmd/kvmigrate
+	cd $(ETCD) && KVMIGRATE_SOAK=1 go test -count=1 -timeout 2h -run Kill . ./cmd/kvmigrate
 
 lint:
 	@test -z "$$(gofmt -l docs store migrate migrations systables testdata)" || { gofmt -l docs store migrate migrations systables testdata; exit 1; }

@@ -36,6 +36,14 @@
 // Several programs may call Up on one store at the same time; each migration is
 // applied once.
 //
+// # Shared stores
+//
+// In a store that several processes have open (see [store.Sharer]), one of them
+// migrates at a time, and the others wait: as long as Options.Wait says, and in the log
+// and to the observer they say for whom. A process that dies is replaced after
+// Options.TurnTTL. One that was only paused, or cut off, can commit nothing any more
+// once another has taken over, whatever it still believes.
+//
 // # Waiting
 //
 // A migration logs how far it is every five seconds; Options.Observer is told of
@@ -68,6 +76,6 @@
 // # Keys
 //
 // A schema named app owns the keys app:schema_version, app:schema_history:…,
-// app:schema_progress and app:schema_lock. docs/on-disk-format.md has their
+// app:schema_progress, app:schema_lock and app:schema_turn. docs/on-disk-format.md has their
 // bytes.
 package migrate

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"log/slog"
 	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"sync"
@@ -19,6 +20,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/kvmigrate/kvmigrate/migrate"
+	"github.com/kvmigrate/kvmigrate/migrate/backup"
 	"github.com/kvmigrate/kvmigrate/migrate/migratetest"
 	"github.com/kvmigrate/kvmigrate/store"
 	"github.com/kvmigrate/kvmigrate/store/badgerstore"
@@ -522,6 +524,48 @@ func TestWaiting(t *testing.T) {
 		}
 		if status := statusOf(t, st, stepped(nil)); status.Holder != nil {
 			t.Errorf("Status.Holder = %v at the end, want none", status.Holder)
+		}
+	})
+}
+
+// TestBackupHasNoTurn: what is saved in a turn is what would be saved without one.
+func TestBackupHasNoTurn(t *testing.T) {
+	st := openStore(t)
+	put(t, st, "app/3", []byte("three"))
+	o := saving(filepath.Join(t.TempDir(), "backups"), scenario...)
+	o.AllowUnversioned = true
+	before := contents(t, st)
+	report := mustRun(t, shared{Store: st}, o)
+	if report.Backup == nil {
+		t.Fatal("there is no backup")
+	}
+	old := openStore(t)
+	if _, err := backup.Restore(t.Context(), report.Backup.Path, old, backup.RestoreOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff(before, contents(t, old)); diff != "" {
+		t.Errorf("restored store (-before +restored):\n%s", diff)
+	}
+}
+
+// TestAdoptInTurn: of several processes that adopt a store one does.
+func TestAdoptInTurn(t *testing.T) {
+	inBubble(t, func(t *testing.T, st shared) {
+		put(t, st, "app/1", []byte("one"))
+		o := options(migrate.NewRegistry(scenario...))
+		o.Adopt = func(context.Context, store.Reader) (uint32, error) { return 1, nil }
+		adopted := 0
+		for _, one := range []<-chan result{start(t, st, o), start(t, st, o), start(t, st, o)} {
+			r := <-one
+			if r.err != nil || r.report.To != 2 {
+				t.Errorf("Up = %+v, %v; want v2", r.report, r.err)
+			}
+			if r.report.Adopted {
+				adopted++
+			}
+		}
+		if adopted != 1 {
+			t.Errorf("the store was adopted %d times", adopted)
 		}
 	})
 }
