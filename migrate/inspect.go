@@ -368,7 +368,7 @@ func holdsForeignData(s store.Reader) (bool, error) {
 		_, err = s.Get(k.version)
 		if errors.Is(err, store.ErrNotFound) {
 			if bytes.Equal(e.Key, k.lock) || bytes.Equal(e.Key, k.turn) {
-				from = append(e.Key, 0) // a process is about to write the version
+				from = append(bytes.Clone(e.Key), 0) // a process is about to write the version
 				continue
 			}
 			return true, nil

@@ -424,6 +424,36 @@ func TestKillNetwork(t *testing.T) {
 	}
 }
 
+// TestKillNetworkForAWhile: a process that was cut off for longer than it may be silent,
+// and then finds another one at work, waits for it.
+func TestKillNetworkForAWhile(t *testing.T) {
+	t.Parallel()
+	p := startProxy(t, sharedAddress(t))
+	st, spec := newWork(t, sharedAddress(t))
+	off := spec
+	off.Addresses, off.Timeout, off.Holds = []string{p.address()}, 0, []string{"row 100"}
+	p.cutAt(holdRequest, "row 150 rewritten")
+	cut := startWorker(t, off)
+	cut.wait("hold")
+	spec.Holds = []string{"any"}
+	successor := startWorker(t, spec)
+	successor.wait("waiting for")
+	cut.goOn()
+	successor.wait("taking over from")
+	successor.wait("hold")
+	before := besidesTurn(t, st)
+	p.release()
+	p.heal()
+	cut.wait("waiting for")
+	if diff := cmp.Diff(before, besidesTurn(t, st)); diff != "" {
+		t.Errorf("the process that was cut off wrote (-before +after):\n%s", diff)
+	}
+	successor.goOn()
+	successor.wantEnd(successor.next("end"))
+	cut.wantEnd(cut.next("end"))
+	wantWorked(t, st)
+}
+
 // TestKillMembers: while several processes migrate, a follower of the cluster stands
 // still for a while and then the leader dies.
 func TestKillMembers(t *testing.T) {
