@@ -103,14 +103,14 @@ func (r *Runner) newTurn() *turn {
 	host, _ := os.Hostname() // who has none is known by the rest
 	token := newToken()
 	return &turn{Runner: r, token: token, record: turnRecord{
-		Token: token, Program: r.programName(), Host: host, PID: os.Getpid(),
-		Since: r.clock().UnixMilli(), TTL: r.ttl.Milliseconds(),
+		Token: token, Program: r.programName(), Host: host, PID: os.Getpid(), TTL: r.ttl.Milliseconds(),
 	}}
 }
 
 // take takes the turn unless another process has it that is alive, as that judges. A
 // transaction of a turn before it that is still open can no longer commit.
 func (t *turn) take(ctx context.Context, alive func(turnRecord, []byte) bool) (taken bool, err error) {
+	t.seen, t.record.Since = time.Now(), t.clock().UnixMilli()
 	data, err := value.Marshal(t.record)
 	if err != nil {
 		return false, err
@@ -118,7 +118,6 @@ func (t *turn) take(ctx context.Context, alive func(turnRecord, []byte) bool) (t
 	if t.lock, err = t.newLock(); err != nil {
 		return false, err
 	}
-	t.seen = time.Now()
 	err = t.certainly(ctx, func(txn store.Txn) error {
 		taken = false
 		other, stored, err := t.readTurn(txn)
