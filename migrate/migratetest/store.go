@@ -46,7 +46,11 @@ func RunStore(t *testing.T, s StoreSuite) {
 		t.Run(fault.String(), func(t *testing.T) {
 			for at := range s.spread(operations, i) {
 				s.run(t, want, func(st store.Store) {
-					_, err := migrate.Up(t.Context(), storetest.Fail(st, at, fault), s.options())
+					o := s.options()
+					if fault != storetest.Error {
+						o.TurnTTL = deadTTL
+					}
+					_, err := migrate.Up(t.Context(), storetest.Fail(st, at, fault), o)
 					// What fails in a transaction of several migrations is tried again, each alone.
 					if err != nil && !errors.Is(err, storetest.ErrFault) {
 						t.Errorf("fault at operation %d of some %d: error = %v, want the fault", at, operations, err)
@@ -150,9 +154,12 @@ func (s StoreSuite) options() migrate.Options {
 	return migrate.Options{
 		Registry: migrate.NewRegistry(storeLadder()...), AllowUnversioned: true, Batches: s.Batches,
 		Program: "kvmigrate test", Logger: slog.New(slog.DiscardHandler), Heartbeat: -1,
-		Now: func() time.Time { return noon }, TurnTTL: 300 * time.Millisecond,
+		Now: func() time.Time { return noon },
 	}
 }
+
+// deadTTL is how long a run waits for the turn of one that died.
+const deadTTL = 300 * time.Millisecond
 
 // ofTheDead is a turn, with its lock, that a run did not live to give back. The next one
 // takes it if it has something to do.

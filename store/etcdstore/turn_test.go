@@ -283,9 +283,13 @@ func besidesTurn(t *testing.T, st store.Store) string {
 	return before + after
 }
 
-// workersTTL is short, so that the tests are, and longer than a busy machine lets a
-// process wait.
-const workersTTL = 1500 * time.Millisecond
+// workersTTL is short, so that the tests are. On a machine that is very busy a process
+// can be taken for dead, and stop, which most tests do not mind; the others have
+// calmTTL.
+const (
+	workersTTL = 1500 * time.Millisecond
+	calmTTL    = 3 * time.Second
+)
 
 func rounds(short, long int) int {
 	if os.Getenv("KVMIGRATE_SOAK") != "" {
@@ -312,7 +316,7 @@ func TestKillWorkers(t *testing.T) {
 	random := rand.New(rand.NewPCG(seed, 0))
 	for range rounds(1, 40) {
 		st, spec := newWork(t, sharedAddress(t))
-		spec.Alone = filepath.Join(t.TempDir(), "alone")
+		spec.TTL, spec.Timeout, spec.Alone = calmTTL, 0, filepath.Join(t.TempDir(), "alone")
 		var specs []workerSpec
 		for range 5 {
 			spec.Holds = nil
@@ -343,7 +347,7 @@ func TestKillWorkers(t *testing.T) {
 func TestKillNobody(t *testing.T) {
 	t.Parallel()
 	st, spec := newWork(t, sharedAddress(t))
-	spec.Alone = filepath.Join(t.TempDir(), "alone")
+	spec.TTL, spec.Timeout, spec.Alone = 0, 0, filepath.Join(t.TempDir(), "alone")
 	startCrew(t, slices.Repeat([]workerSpec{spec}, rounds(5, 20))...).work(t, nil)
 	wantWorked(t, st)
 }
@@ -490,7 +494,7 @@ func TestKillMembers(t *testing.T) {
 func TestLongCheck(t *testing.T) {
 	t.Parallel()
 	st, _ := newWork(t, sharedAddress(t))
-	const ttl = 300 * time.Millisecond
+	const ttl = time.Second
 	m := rewriteLadder(func([]byte) {}).Migrations()[0]
 	attempts := 0
 	m.Check = func(ctx context.Context, r store.Reader) error {
