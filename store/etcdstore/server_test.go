@@ -250,6 +250,16 @@ func (p *process) signal(s syscall.Signal) {
 	}
 }
 
+// stop stops the process with SIGSTOP and returns when it stands still.
+func (p *process) stop() {
+	p.t.Helper()
+	p.signal(syscall.SIGSTOP)
+	var status syscall.WaitStatus
+	if _, err := syscall.Wait4(p.cmd.Process.Pid, &status, syscall.WUNTRACED, nil); err != nil || !status.Stopped() {
+		p.t.Fatalf("the process does not stand still: %v, %v", status, err)
+	}
+}
+
 func addresses(cluster []*process) []string {
 	var all []string
 	for _, p := range cluster {

@@ -360,10 +360,10 @@ func TestKillPaused(t *testing.T) {
 			t.Parallel()
 			for range rounds(1, 40) {
 				st, spec := newWork(t, sharedAddress(t))
-				spec.Holds = []string{row}
+				spec.Timeout, spec.Holds = 0, []string{row}
 				paused, other := startWorker(t, spec), spec
 				paused.wait("hold")
-				paused.signal(syscall.SIGSTOP)
+				paused.stop()
 				paused.goOn()
 				other.Holds = []string{"any"}
 				successor := startWorker(t, other)
