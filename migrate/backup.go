@@ -122,8 +122,8 @@ func upgradedFrom(history []Applied) uint32 {
 	return history[0].Version - 1
 }
 
-// saved returns what is backed up: the store without the turns of processes, which are
-// over when the backup is restored.
+// saved returns what is backed up: the store without the turns of processes and its nodes, which
+// are gone when the backup is restored.
 func (r *Runner) saved() store.Store {
 	if !r.shared {
 		return r.store
@@ -131,7 +131,8 @@ func (r *Runner) saved() store.Store {
 	return turnless{r.store}
 }
 
-// turnless is a store without turns, and the locks that are there with them.
+// turnless is a store without turns and nodes, and the locks and intents that are there
+// with them.
 type turnless struct{ store.Store }
 
 // Unwrap returns the store below; see [store.As].
@@ -161,15 +162,16 @@ func (r turnlessReader) Scan(s store.Scan) iter.Seq2[store.Entry, error] {
 	}
 }
 
-// hides reports whether key is a turn, or a lock without a migration under way.
+// hides reports whether key is a turn or of a node, or a lock or intent without a
+// migration under way.
 func (r turnlessReader) hides(key []byte) (bool, error) {
 	schema, _, _ := bytes.Cut(key, []byte(":"))
 	if !isRecord(key) {
 		return false, nil
 	}
 	k := newKeys(string(schema))
-	if !bytes.Equal(key, k.lock) {
-		return bytes.Equal(key, k.turn), nil
+	if !bytes.Equal(key, k.lock) && !bytes.Equal(key, k.intent) {
+		return bytes.Equal(key, k.turn) || bytes.HasPrefix(key, []byte(k.node)) || bytes.HasPrefix(key, []byte(k.beat)), nil
 	}
 	_, err := r.Get(k.progress)
 	if errors.Is(err, store.ErrNotFound) {

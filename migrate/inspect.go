@@ -367,7 +367,7 @@ func holdsForeignData(s store.Reader) (bool, error) {
 		k := newKeys(string(e.Key[:end]))
 		_, err = s.Get(k.version)
 		if errors.Is(err, store.ErrNotFound) {
-			if bytes.Equal(e.Key, k.lock) || bytes.Equal(e.Key, k.turn) {
+			if bytes.Equal(e.Key, k.lock) || bytes.Equal(e.Key, k.turn) || bytes.Equal(e.Key, k.intent) {
 				from = append(bytes.Clone(e.Key), 0) // a process is about to write the version
 				continue
 			}

@@ -16,6 +16,9 @@ type keys struct {
 	progress []byte
 	lock     []byte
 	turn     []byte
+	intent   []byte
+	node     string // followed by the ID of a node
+	beat     string // followed by the ID of a node
 	trail    string // followed by the number of the step in ten digits
 	table    []byte // prefix of the table definitions
 	reserved string // prefix of what only the runner writes
@@ -28,6 +31,9 @@ func newKeys(schema string) keys {
 		progress: []byte(schema + ":schema_progress"),
 		lock:     []byte(schema + ":schema_lock"),
 		turn:     []byte(schema + ":schema_turn"),
+		intent:   []byte(schema + ":schema_intent"),
+		node:     schema + ":schema_node:",
+		beat:     schema + ":schema_beat:",
 		trail:    schema + ":schema_trail:",
 		table:    []byte(schema + ":table:"),
 		reserved: schema + ":schema_",
@@ -49,10 +55,15 @@ func isRecord(key []byte) bool {
 		return false
 	}
 	switch string(rest) {
-	case "version", "progress", "lock", "turn":
+	case "version", "progress", "lock", "turn", "intent":
 		return true
 	}
-	return bytes.HasPrefix(rest, []byte("history:")) || bytes.HasPrefix(rest, []byte("trail:"))
+	for _, prefix := range []string{"history:", "trail:", "node:", "beat:"} {
+		if bytes.HasPrefix(rest, []byte(prefix)) {
+			return true
+		}
+	}
+	return false
 }
 
 // checkSchema reports why name cannot name a schema: it ends at the first ':'

@@ -194,6 +194,9 @@ func New(st store.Store, o Options) (*Runner, error) {
 	if err := checkSchema(r.schema); err != nil {
 		return nil, err
 	}
+	if err := refuseGated(st); err != nil {
+		return nil, err
+	}
 	if err := r.registry.Check(); err != nil {
 		return nil, fmt.Errorf("the migrations of %s schema have faults; nothing was changed: %w", r.schema, err)
 	}
@@ -217,6 +220,8 @@ func (r *Runner) Up(ctx context.Context) (Report, error) {
 // and the others wait for it, as Options.Wait says, and say in the log for whom. If it
 // dies, or cannot reach the store for Options.TurnTTL, another one goes on; it writes
 // nothing after that. Afterwards there is usually nothing left to do for the others.
+// Such a store goes only as far as all of its nodes can follow (see package cluster);
+// if that is not up to target, the error is a [*HeldBackError].
 //
 // The error matches [ErrRefused] if the store must not be touched by this
 // program: a [*DowngradeError], [*TooOldError], [*UnreleasedError],

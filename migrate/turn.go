@@ -170,7 +170,7 @@ func (t *turn) run(ctx context.Context, target uint32) (report Report, err error
 	worker.inTurn = true
 	found, report, err := worker.look(ctx, target)
 	if err == nil && !found.settled(target) {
-		err = worker.advance(ctx, found, target, &report)
+		err = worker.advanceGated(ctx, found, target, &report)
 	}
 	return report, err
 }

@@ -387,9 +387,9 @@ func (v *Verifier) trail(underWay bool, steps uint64) error {
 // others finds what lies among the records and is none.
 func (v *Verifier) others(bool) error {
 	k := v.runner.keys
-	declared := [][]byte{[]byte(k.history), []byte(k.trail)}
+	declared := [][]byte{[]byte(k.history), []byte(k.trail), []byte(k.node), []byte(k.beat)}
 	return v.outside([]byte(k.reserved), declared, func(key []byte) []byte {
-		for _, record := range [][]byte{k.version, k.progress, k.lock, k.turn} {
+		for _, record := range [][]byte{k.version, k.progress, k.lock, k.turn, k.intent} {
 			if bytes.Equal(key, record) {
 				return nil
 			}

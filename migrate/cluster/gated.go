@@ -17,6 +17,9 @@ type gated struct {
 // Unwrap returns the store below; see [store.As].
 func (g gated) Unwrap() store.Store { return g.Store }
 
+// Member returns the node whose store it is.
+func (g gated) Member() *Member { return g.member }
+
 // View implements [store.Store].
 func (g gated) View(ctx context.Context, fn func(store.Reader) error) error {
 	return g.Store.View(ctx, func(r store.Reader) error {
