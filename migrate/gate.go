@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"strings"
+	"time"
 
 	"github.com/kvmigrate/kvmigrate/migrate/cluster"
 	"github.com/kvmigrate/kvmigrate/store"
@@ -45,19 +46,32 @@ func refuseGated(st store.Store) error {
 	return nil
 }
 
-// advanceGated does what advance does, as far as the nodes of the store support it, and
-// then says which do not.
-func (r *Runner) advanceGated(ctx context.Context, f found, target uint32, report *Report) (err error) {
-	if f.version >= target {
-		return r.advance(ctx, f, target, report)
-	}
-	gate := &cluster.Gate{
+// Nodes returns the nodes of a store that several processes share, and which of them
+// hold it back from the latest version that the program knows. It watches them until
+// each has given a sign of life, at most for patience; 0 is a little longer than it
+// takes a node that is alive. It writes nothing, and works on any store with a version
+// that can be read.
+func (r *Runner) Nodes(ctx context.Context, patience time.Duration) (cluster.Status, error) {
+	return r.gate().Observe(ctx, r.registry.Latest(), patience)
+}
+
+func (r *Runner) gate() *cluster.Gate {
+	return &cluster.Gate{
 		Store: r.store, Schema: r.schema, Program: r.programName(), Logger: r.log,
 		Floor: func(version uint32) uint32 {
 			_, writable := r.registry.ladder().floors(version)
 			return writable
 		},
 	}
+}
+
+// advanceGated does what advance does, as far as the nodes of the store support it, and
+// then says which do not.
+func (r *Runner) advanceGated(ctx context.Context, f found, target uint32, report *Report) (err error) {
+	if f.version >= target {
+		return r.advance(ctx, f, target, report)
+	}
+	gate := r.gate()
 	defer func() {
 		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), releaseTime)
 		defer cancel()

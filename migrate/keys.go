@@ -3,11 +3,12 @@ package migrate
 import (
 	"bytes"
 	"fmt"
-	"strings"
+
+	"github.com/kvmigrate/kvmigrate/migrate/internal/schema"
 )
 
 // DefaultSchema is the schema that an empty Options.Schema means.
-const DefaultSchema = "system"
+const DefaultSchema = schema.Default
 
 // keys are the keys in which a schema keeps its own state.
 type keys struct {
@@ -50,8 +51,8 @@ func (k keys) markOf(step uint64) []byte {
 
 // isRecord reports whether key is a record that a runner keeps, of whatever schema.
 func isRecord(key []byte) bool {
-	schema, rest, ok := bytes.Cut(key, []byte(":schema_"))
-	if !ok || checkSchema(string(schema)) != nil {
+	name, rest, ok := bytes.Cut(key, []byte(":schema_"))
+	if !ok || checkSchema(string(name)) != nil {
 		return false
 	}
 	switch string(rest) {
@@ -66,14 +67,5 @@ func isRecord(key []byte) bool {
 	return false
 }
 
-// checkSchema reports why name cannot name a schema: it ends at the first ':'
-// or '.' of a key.
-func checkSchema(name string) error {
-	bad := strings.ContainsFunc(name, func(c rune) bool {
-		return (c < 'a' || c > 'z') && (c < '0' || c > '9') && c != '_' && c != '-'
-	})
-	if bad || name == "" || len(name) > maxNameLen || name[0] < 'a' {
-		return fmt.Errorf("schema name %q: want a letter and then up to %d of a-z, 0-9, '_' and '-'", name, maxNameLen-1)
-	}
-	return nil
-}
+// checkSchema reports why name cannot name a schema.
+func checkSchema(name string) error { return schema.Check(name) }

@@ -1,6 +1,6 @@
 // Package cli is the operator's commands over migrate, for any program to embed:
 // up, plan, status, history, baseline, backup, restore, dump, diff, copy, verify,
-// reclaim, new, version, man and completion.
+// reclaim, nodes, new, version, man and completion.
 //
 // A program calls [Run] from its main function, with the options that it passes to
 // migrate.Up itself:
@@ -241,7 +241,7 @@ Exit codes:
 	flags.BoolVarP(&a.verbose, "verbose", "v", false, "log what is not news, too, and the key that an error is about")
 	flags.BoolVarP(&a.quiet, "quiet", "q", false, "log only warnings and errors, and show no progress")
 	flags.Var(&a.logFormat, "log-format", "the form of the log: text or json")
-	root.AddCommand(a.up(), a.plan(), a.status(), a.history(), a.baseline(), a.backUp(), a.restore(), a.dump(), a.diff(), a.copy(), a.verify(), a.reclaim(), a.create(), a.version())
+	root.AddCommand(a.up(), a.plan(), a.status(), a.history(), a.baseline(), a.backUp(), a.restore(), a.dump(), a.diff(), a.copy(), a.verify(), a.reclaim(), a.nodes(), a.create(), a.version())
 	root.AddCommand(a.man(root))
 	a.withCompletion(root)
 	if cfg.Commands != nil {

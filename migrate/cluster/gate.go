@@ -16,8 +16,9 @@ import (
 // migrate's runner does, in stores that several processes share. It must not be used
 // concurrently.
 type Gate struct {
-	// Store is the store of the turn to migrate: none of its transactions commits once
-	// the turn is lost.
+	// Store is the store of the turn to migrate. None of its transactions commits once
+	// the turn is lost, and none begins while one whose outcome is unknown may still
+	// be committed.
 	Store store.Store
 
 	// Schema is the schema to migrate, Program who does it.
@@ -48,10 +49,7 @@ type holes struct {
 // sign of life, at most for its TTL. Nodes that give none are removed.
 func (g *Gate) Pass(ctx context.Context, from, to uint32) (open uint32, holders []Node, err error) {
 	k := newKeys(g.Schema)
-	if g.clock == nil {
-		g.clock = wallClock{}
-	}
-	g.watch.clock = g.clock
+	g.begin()
 	open, holders, err = g.survey(ctx, k, from, to)
 	if err != nil {
 		return from, nil, fmt.Errorf("%s schema: find out which nodes support v%d: %w", g.Schema, to, err)
@@ -82,6 +80,14 @@ func (g *Gate) Pass(ctx context.Context, from, to uint32) (open uint32, holders 
 		return open, holders, nil
 	}
 	return from, holders, g.Withdraw(ctx)
+}
+
+// begin makes the zero clock one.
+func (g *Gate) begin() {
+	if g.clock == nil {
+		g.clock = wallClock{}
+	}
+	g.watch.clock = g.clock
 }
 
 // Withdraw opens the store to nodes again, unless a migration is under way. It is

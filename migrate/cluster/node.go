@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/kvmigrate/kvmigrate/migrate/internal/pulse"
+	"github.com/kvmigrate/kvmigrate/migrate/internal/schema"
 	"github.com/kvmigrate/kvmigrate/store"
 	"github.com/kvmigrate/kvmigrate/store/value"
 )
@@ -118,6 +119,12 @@ func Join(ctx context.Context, st store.Store, o Options) (*Member, error) {
 }
 
 func newMember(st store.Store, o Options) (*Member, error) {
+	if o.Schema == "" {
+		o.Schema = schema.Default
+	}
+	if err := schema.Check(o.Schema); err != nil {
+		return nil, fmt.Errorf("join a store: %w", err)
+	}
 	if o.Min == 0 {
 		o.Min = o.Max
 	}

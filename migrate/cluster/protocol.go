@@ -93,6 +93,10 @@ func (k keys) renew(txn store.Txn, n Node, beat uint64) (uint32, error) {
 	case data == nil:
 		return k.register(txn, n, beat)
 	}
+	// Read, so that an earlier sign of life which is late does not undo a later one.
+	if _, err := get(txn, k.beatOf(n.ID)); err != nil {
+		return 0, err
+	}
 	version, err := k.readVersion(txn)
 	if err != nil {
 		return 0, err

@@ -20,9 +20,6 @@ type keys struct {
 }
 
 func newKeys(schema string) keys {
-	if schema == "" {
-		schema = "system"
-	}
 	key := func(name string) []byte { return []byte(schema + ":schema_" + name) }
 	return keys{
 		schema:  schema,
