@@ -33,6 +33,8 @@ type proc struct {
 	paused  time.Duration // until then
 	leaving bool
 
+	migrates bool // whether it has the turn
+
 	member *Member
 	beats  *task
 	beat   string        // its last sign of life
@@ -347,11 +349,13 @@ func (p *proc) up(ctx context.Context) {
 	if t == nil {
 		return
 	}
+	p.migrates = true
 	version, under = p.state(ctx)
 	if version < p.program && (under == nil || under.Version <= p.program) {
 		p.migrate(ctx, fencedStore{p.world.store, t}, version)
 	}
 	t.release(ctx)
+	p.migrates = false
 }
 
 func (p *proc) state(ctx context.Context) (version uint32, under *underWay) {

@@ -95,7 +95,11 @@ func (w *world) step(what string) {
 	t := w.cur
 	w.tracef("%s", what)
 	if !w.calm && what != "sleep" {
-		switch chance := w.rng.IntN(3000); {
+		chance := w.rng.IntN(3000)
+		if t.proc.migrates { // where it hurts most
+			chance /= 8
+		}
+		switch {
 		case chance < 6:
 			t.proc.paused = w.now + w.upTo(4*simTTL)
 			w.tracef("is paused until %v", t.proc.paused)
@@ -240,7 +244,7 @@ func (w *world) trouble() {
 	}
 	switch what := w.rng.IntN(12); {
 	case victim == nil, what < 3 && len(alive) < 6:
-		w.start(max(1, w.newest-w.rng.IntN(2)))
+		w.start(max(1, w.newest-w.rng.IntN(3)))
 	case what < 5:
 		w.newest = min(w.newest+1, latestProgram)
 		w.start(w.newest)
