@@ -44,11 +44,13 @@ func (a *app) nodes() *cobra.Command {
 		Use:   "nodes",
 		Short: "List the nodes of the store, and which hold an upgrade back",
 		Long: `List the processes that use the store together, the schema versions that they
-support, and which of them hold it back from the latest version of this program.
+support, and which of them hold it back from the latest version of this
+program.
 
-It watches them until each has given a sign of life, at most for --watch. A node that
-gives none is dead, or was paused: an upgrade waits for it no longer than the time
-that it allows itself, which is ten seconds unless its program says otherwise.`,
+It watches them until each has given a sign of life, at most for --watch. A
+node that gives none is dead, or was paused: an upgrade waits for it no longer
+than the time that it allows itself, which is ten seconds unless its program
+says otherwise.`,
 		Example: a.example("nodes"),
 		Args:    noArgs,
 	}
