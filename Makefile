@@ -3,7 +3,7 @@
 # make bench  what docs/performance.md holds it to, measured; BENCH=-quick for a try
 # make bench-report  the same work by other tools, and docs/field.md and docs/comparison.md of it
 # make check  everything that must hold before a commit
-# make soak   the kills and power losses of make test, by the hundreds
+# make soak   the kills, power losses and simulations of make test, by the hundreds
 
 # The race detector needs a C compiler; make check insists on it.
 RACE := $(if $(filter 1,$(shell go env CGO_ENABLED)),-race)
@@ -47,7 +47,7 @@ check: lint tidy generated
 	cd $(FIELD) && go test -count=1 ./...
 
 soak:
-	KVMIGRATE_SOAK=1 go test -count=1 -timeout 2h -run 'Kill|PowerLoss' ./migrate ./migrate/backup ./migrate/transfer ./store/badgerstore ./systables/jobs
+	KVMIGRATE_SOAK=1 go test -count=1 -timeout 2h -run 'Kill|PowerLoss|Simulation$$' ./migrate ./migrate/cluster ./migrate/backup ./migrate/transfer ./store/badgerstore ./systables/jobs
 	cd $(ETCD) && KVMIGRATE_SOAK=1 go test -count=1 -timeout 2h -run Kill . ./cmd/kvmigrate
 
 lint:

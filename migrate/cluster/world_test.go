@@ -19,7 +19,6 @@ import (
 type world struct {
 	rng     *rand.Rand
 	now     time.Duration
-	end     time.Duration // of the trouble
 	store   *memory
 	procs   []*proc
 	tasks   []*task
