@@ -117,7 +117,7 @@ func TestSimulation(t *testing.T) {
 		}
 		return
 	}
-	schedules := uint64(1000)
+	schedules := uint64(500)
 	if os.Getenv("KVMIGRATE_SOAK") != "" {
 		schedules = 100_000
 	}

@@ -100,11 +100,16 @@ func (w *world) step(what string) {
 		}
 		switch {
 		case chance < 6:
-			t.proc.paused = w.now + w.upTo(4*simTTL)
+			t.proc.paused = w.now + w.pause()
 			w.tracef("is paused until %v", t.proc.paused)
+			if t.proc.migrates && len(w.alive()) < 6 {
+				w.start(max(1, t.proc.max()-1-w.rng.IntN(2)))
+			}
 		case chance < 8:
-			w.tracef("is killed")
-			t.proc.dead = true
+			w.kill(t.proc)
+			if t.proc.migrates && w.rng.IntN(2) == 0 {
+				w.rollBack()
+			}
 		}
 	}
 	t.give(struct{}{})
@@ -146,6 +151,14 @@ func (w *world) Sleep(_ context.Context, d time.Duration) error {
 func (w *world) nap(d time.Duration) { _ = w.Sleep(context.Background(), w.upTo(d)) }
 
 func (w *world) upTo(d time.Duration) time.Duration { return time.Duration(w.rng.Int64N(int64(d)) + 1) }
+
+// pause is how long a process stands still: often not long enough to be taken for dead.
+func (w *world) pause() time.Duration {
+	if w.rng.IntN(2) == 0 {
+		return w.upTo(simTTL)
+	}
+	return w.upTo(4 * simTTL)
+}
 
 // What becomes of a commit.
 type fate int
@@ -253,7 +266,7 @@ func (w *world) trouble() {
 		w.kill(victim)
 		w.start(victim.max())
 	case what < 9:
-		victim.paused = w.now + w.upTo(4*simTTL)
+		victim.paused = w.now + w.pause()
 		w.tracef("pauses %s until %v", victim.name, victim.paused)
 	case what < 10:
 		w.tracef("asks %s to leave", victim.name)
@@ -261,18 +274,24 @@ func (w *world) trouble() {
 	case what < 11: // the rolling upgrade of one
 		victim.leaving = true
 		w.start(w.newest)
-	default: // a rollback
-		if w.newest > 2 {
-			for _, p := range alive {
-				if p.max() == w.newest {
-					w.kill(p)
-				}
-			}
-			w.newest--
-			w.start(w.newest)
-			w.start(w.newest)
+	default:
+		w.rollBack()
+	}
+}
+
+// rollBack replaces the newest program by the one before it.
+func (w *world) rollBack() {
+	if w.newest == 1 {
+		return
+	}
+	for _, p := range w.alive() {
+		if p.max() >= w.newest {
+			w.kill(p)
 		}
 	}
+	w.newest--
+	w.start(w.newest)
+	w.start(w.newest)
 }
 
 func (w *world) alive() (alive []*proc) {
