@@ -32,12 +32,6 @@ type Gate struct {
 
 	clock clock
 	watch watch
-	holes holes
-}
-
-// holes are what a simulation leaves out of the protocol to see what it is there for.
-type holes struct {
-	look, lookAgain, shut, evictAlive bool
 }
 
 // Pass returns how far a store at version from may be brought on the way to version
@@ -50,7 +44,7 @@ type holes struct {
 func (g *Gate) Pass(ctx context.Context, from, to uint32) (open uint32, holders []Node, err error) {
 	k := newKeys(g.Schema)
 	g.begin()
-	open, holders, err = g.survey(ctx, k, from, to)
+	open, holders, err = g.survey(ctx, k, from, to, to)
 	if err != nil {
 		return from, nil, fmt.Errorf("%s schema: find out which nodes support v%d: %w", g.Schema, to, err)
 	}
@@ -61,18 +55,13 @@ func (g *Gate) Pass(ctx context.Context, from, to uint32) (open uint32, holders 
 		}
 		// Who registered before the intent stood is seen now, who does so after it
 		// supports the target.
-		reached, again := open, holders
-		if !g.holes.lookAgain {
-			if reached, again, err = g.survey(ctx, k, from, open); err != nil {
-				return from, nil, fmt.Errorf("%s schema: find out which nodes support v%d: %w", g.Schema, open, err)
-			}
+		reached, again, err := g.survey(ctx, k, from, open, to)
+		if err != nil {
+			return from, nil, fmt.Errorf("%s schema: find out which nodes support v%d: %w", g.Schema, open, err)
 		}
 		if reached < open {
 			open, holders = reached, again
 			continue
-		}
-		if g.holes.shut {
-			return open, holders, nil
 		}
 		if err := certainly(ctx, g.Store, func(txn store.Txn) error { return k.shut(txn, next) }); err != nil {
 			return from, nil, fmt.Errorf("%s schema: close it to its nodes: %w", g.Schema, err)
@@ -101,12 +90,9 @@ func (g *Gate) Withdraw(ctx context.Context) error {
 	return nil
 }
 
-// survey finds out how far the nodes that are alive let a store go, and which are in
-// the way of the rest.
-func (g *Gate) survey(ctx context.Context, k keys, from, to uint32) (uint32, []Node, error) {
-	if g.holes.look {
-		return to, nil, nil
-	}
+// survey finds out how far on the way to version to the nodes that are alive let a store
+// go, and which are in the way to goal, which may lie beyond that.
+func (g *Gate) survey(ctx context.Context, k keys, from, to, goal uint32) (uint32, []Node, error) {
 	for {
 		var nodes []sighting
 		err := g.Store.View(ctx, func(r store.Reader) (err error) {
@@ -131,8 +117,8 @@ func (g *Gate) survey(ctx context.Context, k keys, from, to uint32) (uint32, []N
 			switch {
 			case !next(n):
 			case g.watch.proven(n):
-				return open, g.holders(nodes, to), nil
-			case g.watch.dead(n) || g.holes.evictAlive:
+				return open, g.holders(nodes, goal), nil
+			case g.watch.dead(n):
 				dead++
 				if err := g.evict(ctx, k, n); err != nil {
 					return from, nil, err

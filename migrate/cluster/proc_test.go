@@ -6,6 +6,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"iter"
 	"slices"
 	"strconv"
 	"strings"
@@ -81,7 +82,12 @@ func (p *proc) main() {
 			panic(err)
 		}
 		m.clock, m.node.ID = p.world, p.world.newID()
-		m.store = leaky{p.world.store, p.world.gap}
+		below := &leaky{Store: p.world.store}
+		switch p.world.gap { // the others are those of migrators
+		case joinsBlindly, keepsIntent, keepsTurn:
+			below.gap = p.world.gap
+		}
+		m.store = below
 		if err := m.join(ctx); err != nil {
 			p.world.tracef("does not join: %v", err)
 			p.world.nap(5 * time.Second)
@@ -112,31 +118,73 @@ func (p *proc) main() {
 	p.gone = true
 }
 
-// leaky is the store below a node, whose transactions are made to leave something out.
+// leaky is a store whose transactions are made to leave something out.
 type leaky struct {
 	store.Store
-	gap gap
+	gap       gap
+	announced bool
 }
 
-func (l leaky) Update(ctx context.Context, fn func(store.Txn) error) error {
-	return l.Store.Update(ctx, func(t store.Txn) error { return fn(leakyTxn{t, l.gap}) })
+func (l *leaky) View(ctx context.Context, fn func(store.Reader) error) error {
+	return l.Store.View(ctx, func(r store.Reader) error { return fn(leakyReader{r, l}) })
+}
+
+func (l *leaky) Update(ctx context.Context, fn func(store.Txn) error) error {
+	return l.Store.Update(ctx, func(t store.Txn) error { return fn(leakyTxn{t, l}) })
+}
+
+type leakyReader struct {
+	store.Reader
+	store *leaky
+}
+
+func (r leakyReader) Scan(s store.Scan) iter.Seq2[store.Entry, error] {
+	l := r.store
+	if l.gap == noGate || l.gap == looksOnce && l.announced {
+		return func(func(store.Entry, error) bool) {}
+	}
+	if l.gap != impatient {
+		return r.Reader.Scan(s)
+	}
+	return func(yield func(store.Entry, error) bool) {
+		for e, err := range r.Reader.Scan(s) {
+			if n, bad := decodeNode("", e.Value); bad == nil {
+				n.TTL = 0
+				e.Value, _ = n.encode()
+			}
+			if !yield(e, err) {
+				return
+			}
+		}
+	}
 }
 
 type leakyTxn struct {
 	store.Txn
-	gap gap
+	store *leaky
 }
 
 func (t leakyTxn) Get(key []byte) (store.Entry, error) {
-	if t.gap == joinsBlindly && bytes.Equal(key, simKeys.intent) {
+	if t.store.gap == joinsBlindly && bytes.Equal(key, simKeys.intent) {
 		return store.Entry{}, store.ErrNotFound
 	}
 	return t.Txn.Get(key)
 }
 
+func (t leakyTxn) Set(e store.Entry) error {
+	if bytes.Equal(e.Key, simKeys.intent) {
+		if t.store.announced && t.store.gap == staysOpen {
+			return nil
+		}
+		t.store.announced = true
+	}
+	return t.Txn.Set(e)
+}
+
 func (t leakyTxn) Delete(key []byte) error {
 	turn := bytes.Equal(key, simKeys.turn) || bytes.Equal(key, simKeys.lock)
-	if t.gap == keepsTurn && turn || t.gap == keepsIntent && (turn || bytes.Equal(key, simKeys.intent)) {
+	switch {
+	case t.store.gap == keepsTurn && turn, t.store.gap == keepsIntent && (turn || bytes.Equal(key, simKeys.intent)):
 		return nil
 	}
 	return t.Txn.Delete(key)
@@ -373,17 +421,12 @@ func (p *proc) state(ctx context.Context) (version uint32, under *underWay) {
 
 func (p *proc) migrate(ctx context.Context, st store.Store, version uint32) {
 	w := p.world
-	gate := &Gate{Store: st, Schema: "s", Program: fmt.Sprint("program ", p.program), Floor: simFloor, Logger: silent, clock: w}
-	switch w.gap {
-	case noGate:
-		gate.holes.look = true
-	case looksOnce:
-		gate.holes.lookAgain = true
-	case staysOpen:
-		gate.holes.shut = true
-	case impatient:
-		gate.holes.evictAlive = true
+	below := &leaky{Store: st}
+	switch w.gap { // the others are those of nodes
+	case noGate, looksOnce, staysOpen, impatient:
+		below.gap = w.gap
 	}
+	gate := &Gate{Store: below, Schema: "s", Program: fmt.Sprint("program ", p.program), Floor: simFloor, Logger: silent, clock: w}
 	open, holders, err := gate.Pass(ctx, version, p.program)
 	w.tracef("may go from v%d to v%d, held back by %d nodes: %v", version, open, len(holders), err)
 	for next := version + 1; next <= open && err == nil; next++ {

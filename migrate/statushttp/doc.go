@@ -16,7 +16,8 @@
 //	/         a page for people, which keeps itself up to date
 //	/healthz  200 as long as the process answers, also while it migrates for hours
 //	/readyz   200 once the program may use the store; before that, and after a
-//	          failure, 503 and a line that says why
+//	          failure, 503 and a line that says why. A program that goes on with an
+//	          earlier version when it is held back answers its probes itself
 //	/schema   JSON, see below
 //	/metrics  metrics for Prometheus, all of them named kvmigrate_…
 //
@@ -42,7 +43,8 @@
 //	waiting  Up was not called yet
 //	running  Up is at work
 //	ready    the schema is current, or newer and the program may use it all the same
-//	pending  Up was told to stop at an earlier version, and did
+//	pending  Up was told to stop at an earlier version, and did, or nodes hold it
+//	         back: see migrate.ErrHeldBack
 //	stopped  the context of Up ended; the next Up goes on
 //	failed   a migration failed, or something else went wrong
 //	refused  the program must not touch the store: see migrate.ErrRefused

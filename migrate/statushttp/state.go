@@ -124,7 +124,10 @@ func (h *Handler) end(report migrate.Report, err error) {
 	defer h.mu.Unlock()
 	s := &h.state
 	s.readOnly, s.ended, s.err = report.ReadOnly, time.Now().UTC(), err
+	held := errors.Is(err, migrate.ErrHeldBack)
 	switch {
+	case held:
+		s.stage = pending
 	case errors.Is(err, migrate.ErrRefused):
 		s.stage = refused
 	case errors.Is(err, context.Canceled), errors.Is(err, context.DeadlineExceeded):
@@ -136,7 +139,7 @@ func (h *Handler) end(report migrate.Report, err error) {
 	default:
 		s.stage = ready
 	}
-	if err == nil {
+	if err == nil || held {
 		s.version, s.read, s.event = report.To, true, nil
 	}
 	s.changes++
@@ -241,6 +244,9 @@ func (s state) reason() string {
 		}
 		return text
 	case pending:
+		if s.err != nil {
+			return s.err.Error()
+		}
 		return fmt.Sprintf("%s schema is at v%d, where the run was to stop; %d more are pending", s.schema, s.version, len(s.pending()))
 	}
 	return fmt.Sprintf("%s: %v", s.stage, s.err)
