@@ -137,7 +137,6 @@ func (k keys) floor(r store.Reader, version uint32) (uint32, error) {
 	}
 	var applied struct {
 		WritableFrom uint32 `cbor:"writable_from"`
-		Program      string `cbor:"program"`
 	}
 	if err := value.Unmarshal(data, &applied); err != nil {
 		return 0, k.corrupt(fmt.Sprintf("the history record of v%d", version), err)
@@ -161,9 +160,10 @@ func (k keys) readNodes(r store.Reader) ([]sighting, error) {
 		if err != nil {
 			return nil, err
 		}
-		n, err := decodeNode(strings.TrimPrefix(string(e.Key), k.node), e.Value)
+		id := strings.TrimPrefix(string(e.Key), k.node)
+		n, err := decodeNode(id, e.Value)
 		if err != nil {
-			return nil, k.corrupt("the registration of a node", err)
+			return nil, k.corrupt(fmt.Sprintf("the registration of node %q", id), err)
 		}
 		nodes = append(nodes, sighting{Node: n})
 	}
