@@ -30,9 +30,9 @@ func (e *HeldBackError) Error() string {
 	for _, n := range e.Nodes {
 		nodes = append(nodes, n.String())
 	}
-	return fmt.Sprintf("%s schema stays at v%d and does not go to v%d: %s. "+
+	return fmt.Sprintf("%s schema: %v: it stays at v%d and does not go to v%d, because of %s. "+
 		"The store is in order; upgrade or stop these nodes, and try again",
-		e.Schema, e.Version, e.Target, strings.Join(nodes, ", "))
+		e.Schema, ErrHeldBack, e.Version, e.Target, strings.Join(nodes, ", "))
 }
 
 // Is reports whether target is ErrHeldBack.

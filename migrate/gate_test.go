@@ -186,7 +186,7 @@ func TestNodesWait(t *testing.T) {
 				return nil
 			}
 			err := look()
-			if upgrading, ok := errors.AsType[*cluster.UpgradingError](err); !ok || upgrading.Target != 2 || !errors.Is(err, store.ErrBusy) {
+			if upgrading, ok := errors.AsType[*cluster.UpgradingError](err); !ok || upgrading.Target != 2 || !errors.Is(err, cluster.ErrUpgrading) || !errors.Is(err, store.ErrBusy) {
 				t.Errorf("View at step %d = %v, want that the store is being upgraded", step, err)
 			}
 			return nil

@@ -89,10 +89,10 @@ func testNodes(t *testing.T) {
 	}
 
 	code, stdout, stderr = runIn(t.Context(), t, cfg, "any", "up", "--json")
-	if code != cli.ExitFailed || !strings.Contains(stderr, "notes schema stays at v1 and does not go to v2: a (notes 1.0, supports v1 to v1)") {
+	if code != cli.ExitFailed || !strings.Contains(stderr, "notes schema: upgrade held back by nodes: it stays at v1 and does not go to v2, because of a (notes 1.0, supports v1 to v1).") {
 		t.Errorf("up: exit code %d, want %d and who holds it back:\n%s", code, cli.ExitFailed, stderr)
 	}
-	if !strings.Contains(stdout, `"to": 1`) || !strings.Contains(stdout, "stays at v1") {
+	if !strings.Contains(stdout, `"to": 1`) || !strings.Contains(stdout, "held back by nodes") {
 		t.Errorf("up --json = %s, want v1 and the error", stdout)
 	}
 }

@@ -8,7 +8,7 @@ import (
 )
 
 // ErrOutOfRange is matched by every [*RangeError].
-var ErrOutOfRange = errors.New("schema version out of the node's range")
+var ErrOutOfRange = errors.New("version out of the node's range")
 
 // ErrUpgrading is matched by every [*UpgradingError].
 var ErrUpgrading = errors.New("schema is being upgraded")
@@ -47,7 +47,7 @@ func (e *RangeError) Error() string {
 	default:
 		why = fmt.Sprintf("the store is at v%d; upgrade it first (migrate.Up), which other nodes may hold back", e.Version)
 	}
-	return fmt.Sprintf("%s schema: %s; nothing was changed: %s", e.Schema, supports, why)
+	return fmt.Sprintf("%s schema: %v: %s; nothing was changed: %s", e.Schema, ErrOutOfRange, supports, why)
 }
 
 // Is reports whether target is ErrOutOfRange.

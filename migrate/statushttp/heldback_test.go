@@ -54,7 +54,7 @@ func testHeldBack(t *testing.T) {
 		t.Fatalf("Up = %v, want that it is held back", err)
 	}
 	for path, want := range map[string]string{
-		"/readyz": "notes schema stays at v1 and does not go to v2: old ",
+		"/readyz": "it stays at v1 and does not go to v2, because of old ",
 		"/schema": `"state":"pending"`,
 	} {
 		answer := httptest.NewRecorder()
