@@ -13,12 +13,14 @@ import (
 	"strings"
 	"sync/atomic"
 	"testing"
+	"time"
 
 	"github.com/rogpeppe/go-internal/testscript"
 	clientv3 "go.etcd.io/etcd/client/v3"
 	"go.etcd.io/etcd/server/v3/embed"
 	"go.uber.org/zap"
 
+	"github.com/kvmigrate/kvmigrate/migrate"
 	"github.com/kvmigrate/kvmigrate/migrate/cli"
 	"github.com/kvmigrate/kvmigrate/store"
 	"github.com/kvmigrate/kvmigrate/store/badgerstore"
@@ -29,7 +31,7 @@ import (
 )
 
 func TestMain(m *testing.M) {
-	testscript.Main(m, map[string]func(){"kvmigrate": main, "kvmigrate-edit": edit, "kvmigrate-telling": telling})
+	testscript.Main(m, map[string]func(){"kvmigrate": main, "kvmigrate-edit": edit, "kvmigrate-slow": slow, "kvmigrate-telling": telling})
 }
 
 // server starts a member with a cluster of its own and stops it at the end of the test.
@@ -55,6 +57,7 @@ var prefixes atomic.Int64
 //
 //	exits CODE kvmigrate ARG…   fails unless the exit code is CODE
 //	load STORE FILE             writes the entries of a dump
+//	await FILE                  waits until the file is there
 //	tls                         makes ETCD a server that wants certificates, and writes ca.pem, client.pem and client-key.pem
 //	users                       makes ETCD a server with the users root and app, who may only what is under app/
 func TestScripts(t *testing.T) {
@@ -70,6 +73,9 @@ func TestScripts(t *testing.T) {
 			"exits": exits,
 			"load": func(ts *testscript.TestScript, _ bool, args []string) {
 				ts.Check(ts.Exec("kvmigrate-edit", args...))
+			},
+			"await": func(ts *testscript.TestScript, _ bool, args []string) {
+				ts.Check(awaitFile(t.Context(), ts.MkAbs(args[0])))
 			},
 			"tls": func(ts *testscript.TestScript, _ bool, _ []string) {
 				useServer(ts.Setenv, server(t, func(c *embed.Config) { ts.Check(wantCertificates(c, ts.MkAbs("."))) }))
@@ -125,6 +131,32 @@ func addUsers(address string) error {
 		}
 	}
 	return nil
+}
+
+// awaitFile returns when the file is there, with an error when ctx ends before.
+func awaitFile(ctx context.Context, name string) error {
+	for {
+		if _, err := os.Stat(name); err == nil {
+			return nil
+		}
+		select {
+		case <-time.After(10 * time.Millisecond):
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+}
+
+// slow is kvmigrate with one more migration, which says that it has begun by the file
+// "begun" and waits for the file "end".
+func slow() {
+	migrate.DefaultRegistry().Register(migrate.Migration{
+		Version: migrate.DefaultRegistry().Latest() + 1, Name: "slow", Description: "waiting", Unreleased: true,
+		Up: func(ctx context.Context, _ *migrate.Tx) error {
+			return errors.Join(os.WriteFile("begun", nil, 0o600), awaitFile(ctx, "end"))
+		},
+	})
+	main()
 }
 
 // edit writes the entries of a dump into a store. It is a process of its own, so that no
