@@ -8,6 +8,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/kvmigrate/kvmigrate/migrate/internal/plural"
 	"github.com/kvmigrate/kvmigrate/store"
 )
 
@@ -99,7 +100,7 @@ func (e Event) String() string {
 	case Started:
 		text += " started"
 		if e.Done > 0 {
-			text += fmt.Sprintf(": goes on after %d entries", e.Done)
+			text += ": goes on after " + plural.Of(e.Done, "entry")
 		}
 		return text
 	case Finished, Failed:
@@ -107,11 +108,11 @@ func (e Event) String() string {
 	}
 	switch {
 	case e.Total > 0:
-		text += fmt.Sprintf(": %d of %d entries (%d %%)", e.Done, e.Total, e.Done*100/e.Total)
+		text += fmt.Sprintf(": %d of %s (%d %%)", e.Done, plural.Of(e.Total, "entry"), e.Done*100/e.Total)
 	case e.Done > 0 || e.Kind == BackingUp:
-		text += fmt.Sprintf(": %d entries", e.Done)
+		text += ": " + plural.Of(e.Done, "entry")
 	default:
-		text += fmt.Sprintf(": %d steps", e.Steps)
+		text += ": " + plural.Of(e.Steps, "step")
 	}
 	text += fmt.Sprintf(" in %v", e.Elapsed.Round(time.Second))
 	if e.Rate > 0 {

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/kvmigrate/kvmigrate/migrate/internal/plural"
 	"github.com/kvmigrate/kvmigrate/store"
 	"github.com/kvmigrate/kvmigrate/store/value"
 )
@@ -117,7 +118,7 @@ func (r *Runner) resumable(p *Progress, version, target uint32) error {
 
 // String says how far p has come, for people.
 func (p Progress) String() string {
-	text := fmt.Sprintf("%d transactions of v%d (%s), %d keys written and %d deleted", p.Transactions, p.Version, p.Name, p.KeysWritten, p.KeysDeleted)
+	text := fmt.Sprintf("%s of v%d (%s), %s written and %d deleted", plural.Of(p.Transactions, "transaction"), p.Version, p.Name, plural.Of(p.KeysWritten, "key"), p.KeysDeleted)
 	if p.Phase > 1 {
 		text += fmt.Sprintf(", now in phase %d", p.Phase)
 	}
@@ -125,7 +126,7 @@ func (p Progress) String() string {
 		text += ", and its check is due"
 	}
 	if p.Visited > 0 {
-		text += fmt.Sprintf(", %d entries visited", p.Visited)
+		text += fmt.Sprintf(", %s visited", plural.Of(p.Visited, "entry"))
 	}
 	return text
 }

@@ -13,6 +13,7 @@ import (
 
 	"github.com/kvmigrate/kvmigrate/migrate"
 	"github.com/kvmigrate/kvmigrate/migrate/backup"
+	"github.com/kvmigrate/kvmigrate/migrate/internal/plural"
 	"github.com/kvmigrate/kvmigrate/store"
 	"github.com/kvmigrate/kvmigrate/store/badgerstore"
 )
@@ -174,7 +175,7 @@ func printTaken(w io.Writer, t backup.Taken) error {
 	if t.Reused {
 		again = ", there already"
 	}
-	_, err := fmt.Fprintf(w, "%s (v%d, %d entries, %s%s)\n", t.Path, t.Version, t.Entries, humanize.IBytes(uint64(t.Size)), again)
+	_, err := fmt.Fprintf(w, "%s (v%d, %s, %s%s)\n", t.Path, t.Version, plural.Of(t.Entries, "entry"), humanize.IBytes(uint64(t.Size)), again)
 	for _, path := range t.Removed {
 		fmt.Fprintf(w, "removed %s\n", path)
 	}
@@ -209,7 +210,7 @@ func (a *app) listBackups(cmd *cobra.Command, o *backup.Options) error {
 		if l.Encrypted {
 			state = "good, encrypted"
 		}
-		fmt.Fprintf(t, "  v%d\t%s\t%d entries\t%s\t%s\n", l.Version, l.Created.Format(time.RFC3339), l.Entries, humanize.IBytes(uint64(l.Size)), state)
+		fmt.Fprintf(t, "  v%d\t%s\t%s\t%s\t%s\n", l.Version, l.Created.Format(time.RFC3339), plural.Of(l.Entries, "entry"), humanize.IBytes(uint64(l.Size)), state)
 	}
 	return errors.Join(t.Flush(), bad)
 }
@@ -276,7 +277,7 @@ or any older one, can restore it.`,
 		if a.json {
 			return encode(w, restoredJSON{infoToJSON(info), name, old})
 		}
-		_, err = fmt.Fprintf(w, "restored %s schema v%d into %s (%d entries)\n", info.Schema, info.Version, name, info.Entries)
+		_, err = fmt.Fprintf(w, "restored %s schema v%d into %s (%s)\n", info.Schema, info.Version, name, plural.Of(info.Entries, "entry"))
 		if old != "" {
 			fmt.Fprintf(w, "the old files are in %s\n", old)
 		}

@@ -13,6 +13,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/kvmigrate/kvmigrate/migrate"
+	"github.com/kvmigrate/kvmigrate/migrate/internal/plural"
 	"github.com/kvmigrate/kvmigrate/migrate/transfer"
 	"github.com/kvmigrate/kvmigrate/store"
 )
@@ -188,11 +189,11 @@ func stageText(p transfer.Progress) string {
 	case p.Stage == transfer.Counting:
 		return "looking at the source"
 	case p.Stage == transfer.Comparing:
-		return fmt.Sprintf("comparing both sides, %d entries", p.Total)
+		return "comparing both sides, " + plural.Of(p.Total, "entry")
 	case p.Before > 0:
-		return fmt.Sprintf("going on with the copy after %d of %d entries", p.Before, p.Total)
+		return fmt.Sprintf("going on with the copy after %d of %s", p.Before, plural.Of(p.Total, "entry"))
 	}
-	return fmt.Sprintf("copying %d entries", p.Total)
+	return "copying " + plural.Of(p.Total, "entry")
 }
 
 // observeCopy shows how far a copy is.
@@ -230,7 +231,7 @@ func (a *app) printCopy(w io.Writer, from, to string, r transfer.Report, err err
 	if r.Already {
 		did = fmt.Sprintf("%s is a copy of %s already", to, from)
 	}
-	_, err = fmt.Fprintf(w, "%s: %d entries, %s; both sides are the same\n", did, r.Entries, humanize.IBytes(r.Bytes))
+	_, err = fmt.Fprintf(w, "%s: %s, %s; both sides are the same\n", did, plural.Of(r.Entries, "entry"), humanize.IBytes(r.Bytes))
 	return err
 }
 

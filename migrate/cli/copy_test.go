@@ -132,7 +132,7 @@ func TestCopyRefuses(t *testing.T) {
 	fillDir(t, local, store.Entry{Key: []byte("rows/1"), ExpiresAt: soon}, store.Entry{Key: []byte("rows/2"), ExpiresAt: soon}, store.Entry{Key: []byte("secret"), Meta: 1})
 	cfg := withRemote(dir, nil)
 	code, stdout, stderr := runIn(t.Context(), t, cfg, local, "copy", "--to", "remote:a", "--json")
-	for _, want := range []string{"rows: 2 entries expire, which the destination cannot do: wait until", "(outside): 1 entries have a user meta"} {
+	for _, want := range []string{"rows: 2 entries with an expiry, which the destination cannot keep: wait until", "(outside): 1 entry with a user meta"} {
 		if code != cli.ExitRefused || !strings.Contains(stderr, want) || strings.Contains(stderr, "secret") {
 			t.Errorf("exit code %d, stderr %q, want %q", code, stderr, want)
 		}

@@ -70,7 +70,7 @@ func TestInterrupted(t *testing.T) {
 stored version  v0
 latest known    v1
 pending         1
-under way       1 transactions of v1 (two_steps), 1 keys written and 0 deleted
+under way       1 transaction of v1 (two_steps), 1 key written and 0 deleted
   v1  two_steps  writing in two steps
 `
 	if diff := cmp.Diff(want, stdout); diff != "" {

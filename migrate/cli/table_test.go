@@ -102,7 +102,7 @@ v2       second_xxxxxxxxxxxxxxxxxxxxxxx…  2026-11-24T09:00:00Z  1        0
 stored version  v2
 latest known    v3
 pending         1
-under way       1 transactions of v3 (third), 0 keys written and 0 deleted
+under way       1 transaction of v3 (third), 0 keys written and 0 deleted
   v3  third
 `)
 }

@@ -63,7 +63,7 @@ func TestShared(t *testing.T) {
 	first := up()
 	<-begun
 
-	if code, _, stderr := run("up"); code != cli.ExitFailed || !strings.Contains(stderr, "notes: system schema is being migrated by notes 1.0 on ") || !strings.Contains(stderr, "v0 with 1 transactions of v1 (long)") {
+	if code, _, stderr := run("up"); code != cli.ExitFailed || !strings.Contains(stderr, "notes: system schema is being migrated by notes 1.0 on ") || !strings.Contains(stderr, "v0 with 1 transaction of v1 (long)") {
 		t.Errorf("up: exit code %d, want %d and who migrates\n%s", code, cli.ExitFailed, stderr)
 	}
 	if _, stdout, stderr := run("status"); !strings.Contains(stdout, "\nmigrated by     notes 1.0 on ") {

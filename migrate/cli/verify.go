@@ -12,6 +12,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/kvmigrate/kvmigrate/migrate"
+	"github.com/kvmigrate/kvmigrate/migrate/internal/plural"
 	"github.com/kvmigrate/kvmigrate/store"
 )
 
@@ -61,7 +62,7 @@ exit code is 3 if there are findings.`,
 		return reading.withRunner(cmd, true, func(ctx context.Context, r *migrate.Runner, _ store.Store) error {
 			found, err := r.Verify(ctx, migrate.VerifyOptions{Check: a.Verify, Sample: sample})
 			if errors.Is(err, migrate.ErrFindings) {
-				err = fmt.Errorf("%s schema has %d findings; nothing was changed: %w", found.Schema, count(found), migrate.ErrFindings)
+				err = fmt.Errorf("%s schema has %s; nothing was changed: %w", found.Schema, plural.Of(count(found), "finding"), migrate.ErrFindings)
 			}
 			w := cmd.OutOrStdout()
 			if a.json {

@@ -8,6 +8,7 @@ import (
 
 	"github.com/hashicorp/go-multierror"
 
+	"github.com/kvmigrate/kvmigrate/migrate/internal/plural"
 	"github.com/kvmigrate/kvmigrate/store"
 )
 
@@ -52,7 +53,7 @@ type IncompleteError struct {
 }
 
 func (e *IncompleteError) Error() string {
-	text := fmt.Sprintf("copied %d of %d entries: %v", e.Entries, e.Total, e.Err)
+	text := fmt.Sprintf("copied %d of %s: %v", e.Entries, plural.Of(e.Total, "entry"), e.Err)
 	if errors.Is(e.Err, ErrSourceChanged) || errors.Is(e.Err, ErrDifferent) {
 		return text + ". Nothing was lost: the source is as it is, and every program refuses the destination"
 	}
@@ -71,8 +72,8 @@ type UnfinishedError struct {
 }
 
 func (e *UnfinishedError) Error() string {
-	return fmt.Sprintf("the store is a copy that is not finished: it has %d of %d entries, and was begun at %s. "+
-		"Run the same copy again to finish it, or use the store that it is copied from", e.Entries, e.Total, e.Started.Format(time.RFC3339))
+	return fmt.Sprintf("the store is a copy that is not finished: it has %d of %s, and was begun at %s. "+
+		"Run the same copy again to finish it, or use the store that it is copied from", e.Entries, plural.Of(e.Total, "entry"), e.Started.Format(time.RFC3339))
 }
 
 // Is reports whether target is ErrRefused.
@@ -90,10 +91,10 @@ const (
 )
 
 var reasons = map[Reason]string{
-	Expires:   "expire, which the destination cannot do: wait until they are gone, delete them, or write them without an expiry",
-	HasMeta:   "have a user meta, which the destination does not keep: write them without one",
-	LongKey:   "have keys that are too long for the destination: move them to shorter ones",
-	LongValue: "have values that are too long for the destination: make them smaller, or raise the destination's limits",
+	Expires:   "with an expiry, which the destination cannot keep: wait until they are gone, delete them, or write them without one",
+	HasMeta:   "with a user meta, which the destination does not keep: write them without one",
+	LongKey:   "with a key too long for the destination: move them to shorter ones",
+	LongValue: "with a value too long for the destination: make them smaller, or raise the destination's limits",
 }
 
 // A RefusalError says which entries of a partition the destination cannot keep. It
@@ -106,7 +107,7 @@ type RefusalError struct {
 }
 
 func (e *RefusalError) Error() string {
-	return fmt.Sprintf("%s: %d entries %s", partitionName(e.Partition), e.Entries, reasons[e.Reason])
+	return fmt.Sprintf("%s: %s %s", partitionName(e.Partition), plural.Of(e.Entries, "entry"), reasons[e.Reason])
 }
 
 // Is reports whether target is ErrRefused or store.ErrUnsupported.
