@@ -310,7 +310,7 @@ func (a *app) restoreFile(cmd *cobra.Command, path, name string, fresh bool, o b
 		return info, "", errors.Join(fill(ctx, st), st.Close())
 	}
 	if files, err := os.ReadDir(name); fresh && err == nil && len(files) > 0 {
-		return info, "", fmt.Errorf("restore into %s: %w; nothing was changed", name, backup.ErrNotEmpty)
+		return info, "", fmt.Errorf("restore into %s: %w; nothing was changed. Name a path where nothing is, or take that store's place: with --store %[1]s, and without --into", name, backup.ErrNotEmpty)
 	}
 	opts := a.Badger
 	opts.MustExist, opts.Wait, opts.Logger = false, a.wait, log

@@ -134,9 +134,9 @@ func Run(ctx context.Context, cfg Config, args []string, stdout, stderr io.Write
 	switch {
 	case err == nil:
 	case a.logFormat == "json":
-		a.logger(stderr).ErrorContext(ctx, err.Error())
+		a.logger(stderr).ErrorContext(ctx, text(err))
 	default:
-		fmt.Fprintf(stderr, "%s: %v\n", cmd.Name(), err)
+		fmt.Fprintf(stderr, "%s: %s\n", cmd.Name(), text(err))
 	}
 	return ExitCode(err)
 }
@@ -148,7 +148,7 @@ func ExitCode(err error) int {
 		return ExitDone
 	case errors.Is(err, migrate.ErrRefused), errors.Is(err, migrate.ErrFindings), errors.Is(err, errDiffer), errors.Is(err, store.ErrCorrupt), errors.Is(err, transfer.ErrRefused), isUnusable(err):
 		return ExitRefused
-	case errors.Is(err, errUsage), isUnknownTarget(err), isUnknownCommand(err):
+	case errors.Is(err, errUsage), isUnknownTarget(err):
 		return ExitUsage
 	}
 	return ExitFailed
@@ -173,10 +173,6 @@ func isUnusable(err error) bool {
 	_, ok := errors.AsType[*backup.FileError](err)
 	return ok
 }
-
-// isUnknownCommand recognises the one usage error of cobra that has neither a
-// type nor a hook.
-func isUnknownCommand(err error) bool { return strings.HasPrefix(err.Error(), "unknown command ") }
 
 // Command returns the root command. Its RunE functions return errors for
 // [ExitCode]; the caller prints them.
@@ -218,9 +214,11 @@ Exit codes:
      or another program's, verify found something, or the stores of diff
      differ; nothing was changed`,
 		Example: fmt.Sprintf("  %[1]s --store DIR up\n  %[1]s --store DIR status --json", cfg.Name),
-		Args:    cobra.NoArgs,
+		Args:    noCommand,
 		RunE:    func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
-		PersistentPreRunE: func(*cobra.Command, []string) error {
+		PersistentPreRunE: func(cmd *cobra.Command, _ []string) error {
+			ctx, log := cmd.Context(), a.logger(cmd.ErrOrStderr())
+			sayInterrupted(ctx, func(text string) { log.WarnContext(ctx, text) })
 			if a.quiet && a.verbose {
 				return usage(errors.New("--quiet and --verbose exclude each other"))
 			}
@@ -229,6 +227,8 @@ Exit codes:
 
 		SilenceUsage:  true,
 		SilenceErrors: true,
+
+		SuggestionsMinimumDistance: 2,
 	}
 	root.SetUsageTemplate(strings.ReplaceAll(root.UsageTemplate(), ".FlagUsages", ".FlagUsagesWrapped 80"))
 	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return usage(err) })
@@ -411,6 +411,18 @@ func (a *app) openBadger(ctx context.Context, dir string, o OpenOptions) (store.
 		return nil, err
 	}
 	return st, nil
+}
+
+// noCommand wants no arguments: what is there is a command that does not exist.
+func noCommand(cmd *cobra.Command, args []string) error {
+	if len(args) == 0 {
+		return nil
+	}
+	fault := fmt.Sprintf("unknown command %q for %q", args[0], cmd.CommandPath())
+	if like := cmd.SuggestionsFor(args[0]); len(like) > 0 {
+		fault += fmt.Sprintf(" (is it %s?)", strings.Join(like, " or "))
+	}
+	return usage(errors.New(fault))
 }
 
 // noArgs refuses arguments with exit code 2.

@@ -8,6 +8,7 @@ import (
 	"io"
 	"path/filepath"
 	"runtime/debug"
+	"strings"
 	"time"
 
 	"github.com/dustin/go-humanize"
@@ -98,12 +99,13 @@ func toJSON(migrations []migrate.Migration) []migrationJSON {
 	return out
 }
 
-// text is the error of a JSON form.
+// text is what is said of an error, "" if there is none. It does not end in the empty
+// line that a list of several errors has.
 func text(err error) string {
 	if err == nil {
 		return ""
 	}
-	return err.Error()
+	return strings.TrimRight(err.Error(), "\n")
 }
 
 func encode(w io.Writer, v any) error {

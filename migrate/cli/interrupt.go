@@ -11,8 +11,8 @@ import (
 )
 
 // Interruptible returns a context that ends when the process is interrupted, by
-// Ctrl-C or SIGTERM, which it says on stderr; a command that has a log or a bar there
-// says it in the log, above the bar. A second interrupt ends the process at
+// Ctrl-C or SIGTERM, which it says on stderr; a command
+// says it in its log, above the bar if it has one. A second interrupt ends the process at
 // once, which is as safe: see package migrate. stop puts the signals back.
 func Interruptible(parent context.Context, stderr io.Writer) (ctx context.Context, stop func()) {
 	i := &interruption{say: func(text string) { fmt.Fprintln(stderr, text) }}
