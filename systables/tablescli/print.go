@@ -16,6 +16,7 @@ import (
 	"unicode/utf16"
 	"unicode/utf8"
 
+	"github.com/dustin/go-humanize"
 	"github.com/mattn/go-runewidth"
 
 	"github.com/kvmigrate/kvmigrate/migrations"
@@ -219,13 +220,13 @@ func names(d systables.Definition, r row) []string {
 func printTables(w io.Writer, all []summary) error {
 	cells := [][]string{{"TABLE", "ROWS", "SIZE", "VERSION", "COMMENT"}}
 	for _, s := range all {
-		cells = append(cells, []string{printable(s.Name), fmt.Sprint(s.Rows), size(s.Bytes), fmt.Sprint(s.Version), printable(s.Comment)})
+		cells = append(cells, []string{printable(s.Name), fmt.Sprint(s.Rows), humanize.IBytes(s.Bytes), fmt.Sprint(s.Version), printable(s.Comment)})
 	}
 	return printCut(w, cells)
 }
 
 func printTable(w io.Writer, d details) error {
-	_, err := fmt.Fprintf(w, "%s\nversion %d, %s, %s\n\n", cut(printable(migrations.Schema+"."+d.Name)+": "+printable(d.Comment)), d.Version, rows(d.Rows), size(d.Bytes))
+	_, err := fmt.Fprintf(w, "%s\nversion %d, %s, %s\n\n", cut(printable(migrations.Schema+"."+d.Name)+": "+printable(d.Comment)), d.Version, rows(d.Rows), humanize.IBytes(d.Bytes))
 	cells := [][]string{{"COLUMN", "TYPE", "NULL", "COMMENT"}}
 	for _, c := range d.Columns {
 		var notes []string
@@ -305,20 +306,6 @@ func yes(b bool) string {
 		return "yes"
 	}
 	return "no"
-}
-
-// size returns a number of bytes with three digits or so.
-func size(n uint64) string {
-	if n < 1000 {
-		return fmt.Sprintf("%d B", n)
-	}
-	f := float64(n)
-	for _, unit := range []string{"kB", "MB", "GB"} {
-		if f /= 1000; f < 999.95 {
-			return fmt.Sprintf("%.1f %s", f, unit)
-		}
-	}
-	return fmt.Sprintf("%.1f TB", f/1000)
 }
 
 // jsonTo returns an encoder of JSON that is safe on a terminal.

@@ -33,7 +33,7 @@ func definitionOf(s store.Reader, name string) (systables.Definition, error) {
 	name = strings.TrimPrefix(name, migrations.Schema+".")
 	i := slices.IndexFunc(catalog, func(d systables.Definition) bool { return d.Name == name })
 	if i < 0 {
-		return systables.Definition{}, cli.Usage(fmt.Errorf("the store has no table %q: see tables", name))
+		return systables.Definition{}, cli.Usage(fmt.Errorf("the store has no table %q: tables lists them", name))
 	}
 	return catalog[i], nil
 }
