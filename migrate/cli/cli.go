@@ -217,8 +217,7 @@ Exit codes:
 		Args:    noCommand,
 		RunE:    func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 		PersistentPreRunE: func(cmd *cobra.Command, _ []string) error {
-			ctx, log := cmd.Context(), a.logger(cmd.ErrOrStderr())
-			sayInterrupted(ctx, func(text string) { log.WarnContext(ctx, text) })
+			sayInterrupted(cmd.Context(), a.logger(cmd.ErrOrStderr()), nil)
 			if a.quiet && a.verbose {
 				return usage(errors.New("--quiet and --verbose exclude each other"))
 			}
@@ -305,12 +304,13 @@ func (a *app) withStore(cmd *cobra.Command, mustExist bool, do func(ctx context.
 	}
 	ctx, o := cmd.Context(), a.Options
 	log := a.logger(cmd.ErrOrStderr())
-	if b := a.bar(cmd.ErrOrStderr(), mustExist); b != nil {
+	b := a.bar(cmd.ErrOrStderr(), mustExist)
+	if b != nil {
 		defer b.end()
 		log = a.logger(b)
 		o.Heartbeat, o.Observer = -1, both(o.Observer, b.observe)
 	}
-	defer sayInterrupted(ctx, func(text string) { log.WarnContext(ctx, text) })()
+	defer sayInterrupted(ctx, log, b)()
 	o.Logger = log
 	o.Wait = a.waitFor(cmd, o.Wait)
 	// New does not touch the store. What it finds wrong must not leave a new

@@ -103,6 +103,7 @@ func (a *app) transfer(cmd *cobra.Command, from, to string, o transfer.Options) 
 		defer b.end()
 		log = a.logger(b)
 	}
+	defer sayInterrupted(ctx, log, b)()
 	source, err := a.Open(ctx, from, OpenOptions{MustExist: true, ReadOnly: true, Wait: a.wait, Logger: log})
 	if err != nil {
 		return report, err

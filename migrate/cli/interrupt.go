@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"log/slog"
 	"os"
 	"os/signal"
 	"sync"
@@ -48,9 +49,9 @@ func (i *interruption) tell() {
 	i.say("interrupted: stopping; nothing is lost. Interrupt again to stop at once")
 }
 
-// sayInterrupted lets say say that the process was interrupted, if ctx is of
-// Interruptible, until restore is called.
-func sayInterrupted(ctx context.Context, say func(text string)) (restore func()) {
+// sayInterrupted lets log, which is above b unless that is nil, say that the process was
+// interrupted, if ctx is of Interruptible, until restore is called.
+func sayInterrupted(ctx context.Context, log *slog.Logger, b *bar) (restore func()) {
 	i, ok := ctx.Value(interruptionKey{}).(*interruption)
 	if !ok {
 		return func() {}
@@ -58,7 +59,12 @@ func sayInterrupted(ctx context.Context, say func(text string)) (restore func())
 	i.mu.Lock()
 	defer i.mu.Unlock()
 	before := i.say
-	i.say = say
+	i.say = func(text string) {
+		if b != nil {
+			b.home()
+		}
+		log.WarnContext(ctx, text)
+	}
 	return func() {
 		i.mu.Lock()
 		defer i.mu.Unlock()

@@ -17,6 +17,7 @@ import (
 // A bar shows on a terminal how far the migration is that runs. What is written to
 // it, the log, appears above it.
 type bar struct {
+	screen   *os.File
 	progress *mpb.Progress
 	bar      *mpb.Bar
 
@@ -32,12 +33,16 @@ func newBar(w io.Writer) *bar {
 	if !ok || !term.IsTerminal(int(f.Fd())) || os.Getenv("TERM") == "dumb" {
 		return nil
 	}
-	b := &bar{progress: mpb.New(mpb.WithOutput(f), mpb.WithWidth(24))}
+	b := &bar{screen: f, progress: mpb.New(mpb.WithOutput(f), mpb.WithWidth(24))}
 	return b
 }
 
 // Write writes above the bar.
 func (b *bar) Write(p []byte) (int, error) { return b.progress.Write(p) }
+
+// home puts the cursor at the beginning of its line, from where the bar is written anew.
+// The ^C that a terminal shows has moved it.
+func (b *bar) home() { _, _ = b.screen.WriteString("\r") }
 
 // observe is the observer of the run.
 func (b *bar) observe(e migrate.Event) {

@@ -131,6 +131,10 @@ func TestInterrupts(t *testing.T) {
 	c.await(t, `level=WARN msg="interrupted: stopping; nothing is lost. Interrupt again to stop at once"`)
 	c.await(t, "the store is unchanged at v")
 	c.await(t, "")
+	// The terminal shows the key as ^C, to the right of which the bar must not go on.
+	if !regexp.MustCompile(`(?s)\^C.*?\r[^\n].*level=WARN`).Match(c.shown) {
+		t.Errorf("after the ^C nothing goes back to the beginning of the line: %q", c.shown)
+	}
 	if code := c.process.Wait(); c.process.ProcessState.ExitCode() != 1 {
 		t.Errorf("after an interrupt: %v; want exit code 1", code)
 	}
