@@ -22,6 +22,8 @@ import (
 
 	"github.com/kvmigrate/kvmigrate/migrate"
 	"github.com/kvmigrate/kvmigrate/migrate/cli"
+	"github.com/kvmigrate/kvmigrate/migrate/cluster"
+	"github.com/kvmigrate/kvmigrate/migrations"
 	"github.com/kvmigrate/kvmigrate/store"
 	"github.com/kvmigrate/kvmigrate/store/badgerstore"
 	"github.com/kvmigrate/kvmigrate/store/dump"
@@ -31,7 +33,7 @@ import (
 )
 
 func TestMain(m *testing.M) {
-	testscript.Main(m, map[string]func(){"kvmigrate": main, "kvmigrate-edit": edit, "kvmigrate-slow": slow, "kvmigrate-telling": telling})
+	testscript.Main(m, map[string]func(){"kvmigrate": main, "kvmigrate-edit": edit, "kvmigrate-node": node, "kvmigrate-slow": slow, "kvmigrate-telling": telling})
 }
 
 // server starts a member with a cluster of its own and stops it at the end of the test.
@@ -157,6 +159,29 @@ func slow() {
 		},
 	})
 	main()
+}
+
+// node is a program of the release before, which uses the store that its argument names
+// until there is a file "end". It makes the file "joined" once it is a node.
+func node() {
+	if err := beNode(context.Background(), os.Args[1]); err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		os.Exit(1)
+	}
+}
+
+func beNode(ctx context.Context, name string) (err error) {
+	st, err := etcdcli.Open(ctx, strings.TrimPrefix(name, "etcd:"), cli.OpenOptions{MustExist: true})
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, st.Close()) }()
+	before := migrate.DefaultRegistry().Latest() - 1
+	m, err := cluster.Join(ctx, st, cluster.Options{Schema: migrations.Schema, Name: "db-1", Program: "app v1.8.0", Min: before, Max: before, TTL: 2 * time.Second})
+	if err != nil {
+		return err
+	}
+	return errors.Join(os.WriteFile("joined", nil, 0o600), awaitFile(ctx, "end"), m.Leave(ctx))
 }
 
 // edit writes the entries of a dump into a store. It is a process of its own, so that no
