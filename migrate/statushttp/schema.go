@@ -59,6 +59,7 @@ type (
 func (h *Handler) serveSchema(w http.ResponseWriter, _ *http.Request) {
 	w.Header().Set("Content-Type", "application/json")
 	e := json.NewEncoder(w)
+	e.SetEscapeHTML(false) // an arrow is to be read as one
 	e.SetIndent("", "  ")
 	_ = e.Encode(h.snapshot(time.Now()).json()) // a client that is gone needs no answer
 }

@@ -126,6 +126,9 @@ func getJSON(t *testing.T, url string) (v map[string]any) {
 	if err := json.Unmarshal([]byte(body), &v); err != nil {
 		t.Fatalf("%v\n%s", err, body)
 	}
+	if strings.Contains(body, `\u003e`) {
+		t.Errorf("GET %s/schema: the arrow of %q is not to be read as one", url, v["reason"])
+	}
 	return v
 }
 
