@@ -85,7 +85,7 @@ type LockedError struct {
 func (e *LockedError) Error() string {
 	since := ""
 	if !e.Since.IsZero() {
-		since = ", since " + e.Since.Format(time.DateTime)
+		since = ", since " + e.Since.UTC().Format(time.RFC3339)
 	}
 	switch {
 	case e.PID == 0:
