@@ -75,7 +75,7 @@ var tableRules = rules[TableRow]{
 		if string(row.ID) != row.Namespace+":"+row.Name {
 			faults = append(faults, badColumn("system.tables", "table_id", "is not its namespace, a colon and its name"))
 		}
-		if old == nil {
+		if old == nil || old.Namespace != row.Namespace { // of one key: their names have colons
 			if _, _, err := Namespaces.get(s, NamespaceID(row.Namespace)); err != nil {
 				faults = append(faults, fmt.Errorf("its namespace: %w", err))
 			}
@@ -83,11 +83,16 @@ var tableRules = rules[TableRow]{
 		return faults
 	},
 	after: func(tx store.Txn, old, row *TableRow) error {
-		switch {
-		case old == nil:
+		if old != nil && row != nil && old.Namespace == row.Namespace {
+			return nil
+		}
+		if old != nil {
+			if err := countTable(tx, NamespaceID(old.Namespace), -1); err != nil {
+				return err
+			}
+		}
+		if row != nil {
 			return countTable(tx, NamespaceID(row.Namespace), 1)
-		case row == nil:
-			return countTable(tx, NamespaceID(old.Namespace), -1)
 		}
 		return nil
 	},

@@ -80,6 +80,14 @@ func TestNamespaceRules(t *testing.T) {
 		{"a table moves", func(tx store.Txn) error {
 			return systables.Tables.Update(tx, "a:x", func(r systables.TableRow) (systables.TableRow, error) { r.Namespace = "a:b"; return r, nil })
 		}, systables.ErrInvalid},
+		{"a table takes the place of one of the same key", func(tx store.Txn) error { return systables.Tables.Put(tx, tableIn("a", "b:c")) }, nil},
+		{"a table goes where there is no namespace", func(tx store.Txn) error {
+			return errors.Join(systables.Namespaces.Insert(tx, namespace("e")), systables.Tables.Insert(tx, tableIn("e", "f:g")),
+				systables.Tables.Put(tx, tableIn("e:f", "g")))
+		}, systables.ErrNotFound},
+		{"it goes back", func(tx store.Txn) error {
+			return systables.Tables.Update(tx, "a:b:c", func(systables.TableRow) (systables.TableRow, error) { return tableIn("a:b", "c"), nil })
+		}, nil},
 		{"a count changes by hand", func(tx store.Txn) error {
 			return systables.Namespaces.Update(tx, "a", func(r systables.Namespace) (systables.Namespace, error) { r.TableCount++; return r, nil })
 		}, systables.ErrInvalid},
@@ -95,6 +103,7 @@ func TestNamespaceRules(t *testing.T) {
 		if err := update(t, st, tt.do); !errors.Is(err, tt.want) {
 			t.Errorf("%s: error = %v, want %v", tt.name, err, tt.want)
 		}
+		counts(t, st)
 	}
 	if diff := cmp.Diff(map[systables.NamespaceID]int32{"a:b": 2}, counts(t, st)); diff != "" {
 		t.Errorf("namespaces (-want +got):\n%s", diff)
