@@ -1,7 +1,8 @@
-// Package export writes system tables to files that other programs read.
+// Package export writes tables of package systables to files that other programs read.
 package export
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -35,8 +36,9 @@ type Options struct {
 	// timestamp, recorded_at or created_at. The zero time is no bound.
 	From, To time.Time
 
-	// Secrets adds the columns that are left out otherwise: those that
-	// [systables.Definitions] says are secret.
+	// Secrets adds the columns that are left out otherwise: those that are secret by
+	// d or [systables.Definitions], and those of system tables that this program does
+	// not know, because a later version has brought them.
 	Secrets bool
 }
 
@@ -58,12 +60,13 @@ type Options struct {
 // nullable is a [*systables.RowError] that matches [store.ErrCorrupt]. After an error
 // what w has got is no whole file.
 func Parquet(ctx context.Context, w io.Writer, s store.Reader, d systables.Definition, o Options) (rows int64, err error) {
-	t, err := newTable(d, o)
-	if err != nil {
-		return 0, fmt.Errorf("export system.%s: %w", d.Name, err)
+	name := cmp.Or(d.Schema, migrations.Schema) + "." + d.Name
+	t, err := newTable(name, d, o)
+	if err == nil {
+		rows, err = t.write(ctx, w, s)
 	}
-	if rows, err = t.write(ctx, w, s); err != nil {
-		return rows, fmt.Errorf("export system.%s: %w", d.Name, err)
+	if err != nil {
+		return rows, fmt.Errorf("export %s: %w", name, err)
 	}
 	return rows, nil
 }
@@ -76,8 +79,8 @@ type table struct {
 	from, to   systables.Timestamp
 }
 
-func newTable(d systables.Definition, o Options) (*table, error) {
-	part, err := store.NewPartition(migrations.Schema + "." + d.Name)
+func newTable(name string, d systables.Definition, o Options) (*table, error) {
+	part, err := store.NewPartition(name)
 	if err != nil {
 		return nil, err
 	}
@@ -100,8 +103,11 @@ func newTable(d systables.Definition, o Options) (*table, error) {
 	}
 	if !o.Secrets {
 		t.definition.Columns = slices.DeleteFunc(slices.Clone(d.Columns), func(c systables.Column) bool {
-			return c.Secret || secret(d.Name, c.Name)
+			return c.Secret || cmp.Or(d.Schema, migrations.Schema) == migrations.Schema && !public(d.Name, c.Name)
 		})
+		if len(t.definition.Columns) == 0 {
+			return nil, errors.New("it has no column that is known not to be secret")
+		}
 	}
 	return t, nil
 }
@@ -109,11 +115,11 @@ func newTable(d systables.Definition, o Options) (*table, error) {
 // ceil returns the first timestamp that is not before t.
 func ceil(t time.Time) systables.Timestamp { return systables.At(t.Add(time.Millisecond - 1)) }
 
-// secret reports whether the program knows a column to be secret, which the catalog
-// does not say.
-func secret(table, column string) bool {
+// public reports whether the program knows a column of a system table, and that it is not
+// secret, which the catalog does not say.
+func public(table, column string) bool {
 	return slices.ContainsFunc(systables.Definitions(), func(d systables.Definition) bool {
-		return d.Name == table && slices.ContainsFunc(d.Columns, func(c systables.Column) bool { return c.Name == column && c.Secret })
+		return d.Name == table && slices.ContainsFunc(d.Columns, func(c systables.Column) bool { return c.Name == column && !c.Secret })
 	})
 }
 

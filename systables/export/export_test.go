@@ -59,7 +59,7 @@ func definition(t *testing.T, st store.Store, name string) (d systables.Definiti
 	return d
 }
 
-// put stores rows, given as maps by their keys.
+// put stores rows, given as maps by their keys, of a table with its schema.
 func put(t *testing.T, st store.Store, table string, rows map[string]any) {
 	t.Helper()
 	err := st.Update(t.Context(), func(tx store.Txn) error {
@@ -68,7 +68,7 @@ func put(t *testing.T, st store.Store, table string, rows map[string]any) {
 			if err != nil {
 				return err
 			}
-			if err := tx.Set(store.Entry{Key: []byte("system." + table + "/" + key), Value: data}); err != nil {
+			if err := tx.Set(store.Entry{Key: []byte(table + "/" + key), Value: data}); err != nil {
 				return err
 			}
 		}
@@ -124,7 +124,7 @@ func read(t *testing.T, data []byte) (schema string, rows []string) {
 
 // every has a column of each type, twice.
 var every = systables.Definition{
-	Name: "every", Version: 7,
+	Schema: "app", Name: "every", Version: 7,
 	Columns: []systables.Column{
 		{Name: "text", Type: "Text"}, {Name: "text0", Type: "Text", Nullable: true},
 		{Name: "json", Type: "Json"}, {Name: "json0", Type: "Json", Nullable: true},
@@ -155,8 +155,8 @@ func everyRows() map[string]any {
 
 func TestTypes(t *testing.T) {
 	st := open(t)
-	put(t, st, "every", everyRows())
-	put(t, st, "every2", map[string]any{"a neighbour": 1})
+	put(t, st, "app.every", everyRows())
+	put(t, st, "app.every2", map[string]any{"a neighbour": 1})
 	data, n, err := write(t, st, every, export.Options{})
 	if err != nil {
 		t.Fatal(err)
@@ -193,7 +193,7 @@ func TestTypes(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for key, want := range map[string]string{"kvmigrate.table": "system.every", "kvmigrate.table_version": "7"} {
+	for key, want := range map[string]string{"kvmigrate.table": "app.every", "kvmigrate.table_version": "7"} {
 		if got, _ := f.Lookup(key); got != want {
 			t.Errorf("metadata %s is %q, want %q", key, got, want)
 		}
@@ -242,6 +242,70 @@ func TestTables(t *testing.T) {
 	}
 }
 
+// TestUnknownColumns: what a later version has brought may be secret, and so is left out
+// with what is known to be.
+func TestUnknownColumns(t *testing.T) {
+	st := open(t)
+	put(t, st, "system.storages", map[string]any{"s": map[string]any{
+		"storage_id": "s", "storage_name": "S", "storage_type": "s3", "base_directory": "b", "credentials": "hunter2",
+		"shared_tables_template": "", "user_tables_template": "", "created_at": 1, "updated_at": 1, "token": "hunter3",
+	}})
+	put(t, st, "system.vaults", map[string]any{"v": map[string]any{"vault_id": "v"}})
+	later := definition(t, st, "storages")
+	later.Columns = append(later.Columns, systables.Column{Name: "token", Type: "Text"})
+	for secrets, want := range map[bool]string{false: "s|S|<null>|s3|b|||1|1", true: "s|S|<null>|s3|b|hunter2|||1|1|hunter3"} {
+		data, _, err := write(t, st, later, export.Options{Secrets: secrets})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, rows := read(t, data); !cmp.Equal(rows, []string{want}) {
+			t.Errorf("with secrets %t the rows are %q, want %q", secrets, rows, want)
+		}
+	}
+	vaults := systables.Definition{Name: "vaults", Columns: []systables.Column{{Name: "vault_id", Type: "Text"}}}
+	if _, _, err := write(t, st, vaults, export.Options{}); err == nil || !strings.Contains(err.Error(), "export system.vaults: it has no column that is known not to be secret") {
+		t.Errorf("a table of a later version: %v, want it refused", err)
+	}
+	if _, n, err := write(t, st, vaults, export.Options{Secrets: true}); err != nil || n != 1 {
+		t.Errorf("a table of a later version, with secrets: %d rows, %v; want one", n, err)
+	}
+}
+
+// TestOwnTable: a table of a program's own is not taken for that of the system with its
+// name.
+func TestOwnTable(t *testing.T) {
+	type user struct {
+		ID   string `cbor:"user_id"`
+		Name string `cbor:"username"`
+		PIN  string `cbor:"pin" secret:"true"`
+	}
+	users, err := systables.NewTable("app", "users", func(u user) string { return u.ID })
+	if err != nil {
+		t.Fatal(err)
+	}
+	st := open(t)
+	err = st.Update(t.Context(), func(tx store.Txn) error {
+		return errors.Join(
+			systables.Users.Insert(tx, systables.User{ID: "theirs", Username: "ada", Role: "user", AuthType: "password", StorageMode: "table"}),
+			users.Insert(tx, user{"ours", "zoë", "1234"}),
+		)
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	data, _, err := write(t, st, users.Definition(), export.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, rows := read(t, data); !cmp.Equal(rows, []string{"ours|zoë"}) {
+		t.Errorf("rows %q, want those of the program's table", rows)
+	}
+	put(t, st, "app.users", map[string]any{"damaged": 1})
+	if _, _, err := write(t, st, users.Definition(), export.Options{}); err == nil || !strings.HasPrefix(err.Error(), "export app.users: ") {
+		t.Errorf("a damaged row: %v, want the table named", err)
+	}
+}
+
 func TestRange(t *testing.T) {
 	st := open(t)
 	tables := map[string]string{"metrics": "recorded_at", "audit_logs": "timestamp", "namespaces": "created_at"}
@@ -287,7 +351,7 @@ func TestRange(t *testing.T) {
 			}
 		}
 	}
-	timeless := systables.Definition{Name: "timeless", Columns: []systables.Column{{Name: "id", Type: "Text"}}}
+	timeless := systables.Definition{Schema: "app", Name: "timeless", Columns: []systables.Column{{Name: "id", Type: "Text"}}}
 	if _, _, err := write(t, st, timeless, export.Options{To: time.UnixMilli(1)}); err == nil {
 		t.Error("a range of a table without a time is no error")
 	}
@@ -307,8 +371,8 @@ func TestBadRows(t *testing.T) {
 	for name, tt := range tests {
 		t.Run(name, func(t *testing.T) {
 			st := open(t)
-			put(t, st, "every", everyRows())
-			put(t, st, "every", map[string]any{"29": tt.row})
+			put(t, st, "app.every", everyRows())
+			put(t, st, "app.every", map[string]any{"29": tt.row})
 			_, n, err := write(t, st, every, export.Options{})
 			if e, ok := errors.AsType[*systables.RowError](err); !ok || e.Key != "29" || n != 2 || !errors.Is(err, store.ErrCorrupt) {
 				t.Errorf("after %d rows: %v; want after two a *RowError of row 29 that matches ErrCorrupt", n, err)
@@ -318,7 +382,7 @@ func TestBadRows(t *testing.T) {
 			}
 		})
 	}
-	unknown := systables.Definition{Name: "new", Columns: []systables.Column{{Name: "id", Type: "Decimal"}}}
+	unknown := systables.Definition{Schema: "app", Name: "new", Columns: []systables.Column{{Name: "id", Type: "Decimal"}}}
 	if _, _, err := write(t, open(t), unknown, export.Options{}); err == nil || !strings.Contains(err.Error(), "Decimal") {
 		t.Errorf("a type of a later program: %v; want it named", err)
 	}
@@ -339,7 +403,7 @@ func (m many) Scan(store.Scan) iter.Seq2[store.Entry, error] {
 			if n%(m.rows/20) == 0 {
 				m.sample()
 			}
-			if !yield(store.Entry{Key: fmt.Appendf(nil, "system.every/%09d", n), Value: m.row()}, nil) {
+			if !yield(store.Entry{Key: fmt.Appendf(nil, "app.every/%09d", n), Value: m.row()}, nil) {
 				return
 			}
 		}
