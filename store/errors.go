@@ -93,7 +93,7 @@ func (e *LockedError) Error() string {
 	case e.Gone:
 		return fmt.Sprintf("store is in use by a process that is not known: PID %d, which had it%s, is gone and may have left it to a child. Look for one with lsof or fuser, stop it, and try again", e.PID, since)
 	case e.PID == os.Getpid():
-		return "store is in use by this process, which opened it" + strings.TrimPrefix(since, ",") + ": use that, or close it first"
+		return "store is in use by this process, which has had it open" + strings.TrimPrefix(since, ",") + ": use that, or close it first"
 	}
 	name := fmt.Sprintf("PID %d", e.PID)
 	if e.Command != "" {

@@ -165,6 +165,8 @@ func (c Column) check(data []byte) (Fault, string) {
 		ok = head == simpleFalse || head == simpleTrue
 	}
 	switch {
+	case !ok && major == majorText && (c.Type == "Text" || c.Type == "Json"):
+		return FaultType, "is not UTF-8"
 	case !ok:
 		return FaultType, "is no " + c.Type
 	case c.Type == "Json" && !json.Valid([]byte(textOf(data))):

@@ -132,3 +132,14 @@ func TestValidateTyped(t *testing.T) {
 		t.Errorf("faults (-want +got):\n%s", diff)
 	}
 }
+
+// TestReasons: what is wrong is said in words that the Go type of a field does not
+// contradict.
+func TestReasons(t *testing.T) {
+	bad := user()
+	bad.Username, bad.StorageMode = "\xff", ""
+	const want = "system.users: column username is not UTF-8; system.users: column storage_mode is none of table, region"
+	if err := systables.Users.Validate(bad); err == nil || err.Error() != want {
+		t.Errorf("Validate: %v, want %s", err, want)
+	}
+}

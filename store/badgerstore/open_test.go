@@ -132,7 +132,7 @@ func TestOpenLocked(t *testing.T) {
 	if e, ok := errors.AsType[*store.LockedError](err); !ok || e.PID != os.Getpid() || e.Gone || time.Since(e.Since) > time.Minute {
 		t.Errorf("error %+v; want a LockedError with this process, which has had the store for a moment", e)
 	}
-	if !strings.Contains(err.Error(), "in use by this process") {
+	if !strings.Contains(err.Error(), "store is in use by this process, which has had it open since 2") {
 		t.Errorf("error %q; want it to say that it is this process", err)
 	}
 	if err := st.Close(); err != nil {
