@@ -366,7 +366,7 @@ func (m *Manager) Shutdown(ctx context.Context) error {
 		stubborn = append(stubborn, fmt.Sprintf("%s (%s)", r.Job.Type, id))
 	}
 	slices.Sort(stubborn)
-	return fmt.Errorf("shut down job manager: %w: did not stop within %v, and are run again when their lease ends: %s", context.Cause(ctx), m.o.Grace, strings.Join(stubborn, ", "))
+	return fmt.Errorf("shut down job manager: %w: did not stop within %v, and count as interrupted when their lease ends: %s", context.Cause(ctx), m.o.Grace, strings.Join(stubborn, ", "))
 }
 
 // waitIdle waits until no job runs, or end, and reports which it was.

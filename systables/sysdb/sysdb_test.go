@@ -457,7 +457,7 @@ func TestStubbornJob(t *testing.T) {
 	enough := errors.New("enough")
 	ended, cancel := context.WithCancelCause(ctx)
 	cancel(enough)
-	text := fmt.Sprintf("close system tables: shut down job manager: enough: did not stop within 1ms, and are run again when their lease ends: stubborn (%s)", job.ID)
+	text := fmt.Sprintf("close system tables: shut down job manager: enough: did not stop within 1ms, and count as interrupted when their lease ends: stubborn (%s)", job.ID)
 	if err := db.Close(ended); !errors.Is(err, enough) || err.Error() != text {
 		t.Errorf("Close while a job does not stop: %v, want %s", err, text)
 	}
