@@ -52,7 +52,7 @@ func Example() {
 			return err
 		}
 		fmt.Println(user.ID, user.Role)
-		for log, err := range systables.AuditLogsByTime(s, systables.TimeRange{Since: now.Add(-time.Hour), NewestFirst: true}) {
+		for log, err := range systables.AuditLogs.ByTime(s, systables.TimeRange{Since: now.Add(-time.Hour), NewestFirst: true}) {
 			if err != nil {
 				return err
 			}

@@ -65,6 +65,17 @@ func TestScans(t *testing.T) {
 	}
 }
 
+// keys yields the keys of rows.
+func keys[R any](rows iter.Seq2[R, error], key func(R) string) iter.Seq2[string, error] {
+	return func(yield func(string, error) bool) {
+		for row, err := range rows {
+			if !yield(key(row), err) {
+				return
+			}
+		}
+	}
+}
+
 func TestByTime(t *testing.T) {
 	st := open(t)
 	at := time.UnixMilli
@@ -73,9 +84,25 @@ func TestByTime(t *testing.T) {
 		"first": math.MinInt64, "before": -1, "epoch": 0, "z-early": 1000, "a-late": 1002, "twin-1": 1001, "twin-2": 1001, "last": math.MaxInt64,
 	}
 	if err := update(t, st, func(tx store.Txn) error {
-		var errs []error
+		errs := []error{systables.Namespaces.Insert(tx, systables.Namespace{ID: "epoch", Name: "epoch"})}
+		system, err := collect(systables.Tables.All(tx, "system:"), func(r systables.TableRow) systables.TableID { return r.ID }, 0)
+		for errs = append(errs, err); len(system) > 0; system = system[1:] {
+			errs = append(errs, systables.Tables.Delete(tx, system[0]))
+		}
 		for id, at := range times {
+			table := tableIn("epoch", id)
+			table.CreatedAt = at
+			user := userNamed(systables.UserID(id), id)
+			user.CreatedAt, user.LastSeen = at, &table.UpdatedAt
+			if id == "epoch" {
+				user.DeletedAt = &at
+			} else {
+				errs = append(errs, systables.Namespaces.Insert(tx, systables.Namespace{ID: systables.NamespaceID(id), Name: id, CreatedAt: at}))
+			}
 			errs = append(errs,
+				systables.Users.Insert(tx, user), systables.Tables.Insert(tx, table),
+				systables.Storages.Insert(tx, systables.Storage{ID: systables.StorageID(id), Name: id, Type: "s3", CreatedAt: at}),
+				systables.LiveQueries.Insert(tx, systables.LiveQuery{ID: systables.LiveID(id), CreatedAt: at}),
 				systables.AuditLogs.Insert(tx, systables.AuditLog{ID: systables.AuditID(id), Timestamp: at}),
 				systables.Metrics.Insert(tx, systables.Metric{ID: systables.MetricID(id), RecordedAt: at}),
 				systables.Jobs.Insert(tx, systables.Job{ID: systables.JobID(id), Type: "flush", Status: statuses[len(id)%len(statuses)], CreatedAt: at}))
@@ -112,18 +139,82 @@ func TestByTime(t *testing.T) {
 	}
 	err := st.View(t.Context(), func(s store.Reader) error {
 		for name, tt := range tests {
-			logs, err := collect(systables.AuditLogsByTime(s, tt.r), func(r systables.AuditLog) string { return string(r.ID) }, tt.limit)
-			if diff := cmp.Diff(tt.want, logs); diff != "" || err != nil {
-				t.Errorf("audit logs, %s: %v (-want +got):\n%s", name, err, diff)
+			for table, rows := range map[string]iter.Seq2[string, error]{
+				"users":        keys(systables.Users.ByTime(s, tt.r), func(r systables.User) string { return string(r.ID) }),
+				"namespaces":   keys(systables.Namespaces.ByTime(s, tt.r), func(r systables.Namespace) string { return string(r.ID) }),
+				"tables":       keys(systables.Tables.ByTime(s, tt.r), func(r systables.TableRow) string { return r.Name }),
+				"storages":     keys(systables.Storages.ByTime(s, tt.r), func(r systables.Storage) string { return string(r.ID) }),
+				"live queries": keys(systables.LiveQueries.ByTime(s, tt.r), func(r systables.LiveQuery) string { return string(r.ID) }),
+				"jobs":         keys(systables.Jobs.ByTime(s, tt.r), func(r systables.Job) string { return string(r.ID) }),
+				"audit logs":   keys(systables.AuditLogs.ByTime(s, tt.r), func(r systables.AuditLog) string { return string(r.ID) }),
+				"metrics":      keys(systables.Metrics.ByTime(s, tt.r), func(r systables.Metric) string { return string(r.ID) }),
+			} {
+				got, err := collect(rows, func(key string) string { return key }, tt.limit)
+				if diff := cmp.Diff(tt.want, got); diff != "" || err != nil {
+					t.Errorf("%s, %s: %v (-want +got):\n%s", table, name, err, diff)
+				}
 			}
-			metrics, err := collect(systables.MetricsByTime(s, tt.r), func(r systables.Metric) string { return string(r.ID) }, tt.limit)
-			if diff := cmp.Diff(tt.want, metrics); diff != "" || err != nil {
-				t.Errorf("metrics, %s: %v (-want +got):\n%s", name, err, diff)
+		}
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+// TestByTimeOfOwnTables: a table of a program's own goes by its first time, which can be
+// null, and says so if it has none.
+func TestByTimeOfOwnTables(t *testing.T) {
+	type note struct {
+		ID   string               `cbor:"id"`
+		Sent *systables.Timestamp `cbor:"sent,omitempty"`
+	}
+	notes, err := systables.NewTable("app", "notes", func(r note) string { return r.ID })
+	if err != nil {
+		t.Fatal(err)
+	}
+	type tag struct {
+		ID string `cbor:"id"`
+		N  int64  `cbor:"n"`
+	}
+	tags, err := systables.NewTable("app", "tags", func(r tag) string { return r.ID })
+	if err != nil {
+		t.Fatal(err)
+	}
+	st := open(t)
+	err = update(t, st, func(tx store.Txn) error {
+		early, late := systables.Timestamp(1), systables.Timestamp(2)
+		if err := notes.Put(tx, note{"a", &late}, note{"b", nil}, note{"c", &early}, note{"d", &late}, note{"e", &late}); err != nil {
+			return err
+		}
+		// The transaction may write meanwhile: what goes, or gets another time, is left out.
+		var got []string
+		for row, err := range notes.ByTime(tx, systables.TimeRange{}) {
+			if err != nil {
+				return err
 			}
-			jobs, err := collect(systables.JobsByTime(s, tt.r), func(r systables.Job) string { return string(r.ID) }, tt.limit)
-			if diff := cmp.Diff(tt.want, jobs); diff != "" || err != nil {
-				t.Errorf("jobs, %s: %v (-want +got):\n%s", name, err, diff)
+			if got = append(got, row.ID); row.ID == "c" {
+				if err := errors.Join(notes.Delete(tx, "a"), notes.Put(tx, note{"d", &early})); err != nil {
+					return err
+				}
 			}
+		}
+		if diff := cmp.Diff([]string{"c", "e"}, got); diff != "" {
+			t.Errorf("notes (-want +got):\n%s", diff)
+		}
+		_, err := collect(tags.ByTime(tx, systables.TimeRange{}), func(r tag) string { return r.ID }, 0)
+		if want := "scan app.tags: it has no column of type Timestamp"; err == nil || err.Error() != want {
+			t.Errorf("a table without a time: %v, want %s", err, want)
+		}
+		return tx.Set(store.Entry{Key: []byte("app.notes/bad"), Value: []byte{1}})
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	err = st.View(t.Context(), func(s store.Reader) error {
+		_, err := collect(notes.ByTime(s, systables.TimeRange{}), func(r note) string { return r.ID }, 0)
+		if e, ok := errors.AsType[*systables.RowError](err); !ok || e.Key != "bad" || !errors.Is(err, store.ErrCorrupt) {
+			t.Errorf("a row that cannot be decoded: %v, want a *RowError with its key that matches ErrCorrupt", err)
 		}
 		return nil
 	})
@@ -173,7 +264,7 @@ func TestByTimeReadsTheRangeAlone(t *testing.T) {
 		for _, newest := range []bool{false, true} {
 			c := &counted{Reader: s}
 			r := systables.TimeRange{Since: time.UnixMilli(since), Until: time.UnixMilli(until), NewestFirst: newest}
-			got, err := collect(systables.AuditLogsByTime(c, r), func(r systables.AuditLog) systables.Timestamp { return r.Timestamp }, 0)
+			got, err := collect(systables.AuditLogs.ByTime(c, r), func(r systables.AuditLog) systables.Timestamp { return r.Timestamp }, 0)
 			if err != nil || len(got) != until-since {
 				t.Errorf("newest first %v: %d rows, %v", newest, len(got), err)
 			}
@@ -212,7 +303,7 @@ func TestJobsByTimeReadsTheRangeAlone(t *testing.T) {
 		for _, newest := range []bool{false, true} {
 			c := &counted{Reader: tx}
 			r := systables.TimeRange{Since: time.UnixMilli(since), Until: time.UnixMilli(until), NewestFirst: newest}
-			got, err := collect(systables.JobsByTime(c, r), func(r systables.Job) systables.Timestamp { return r.CreatedAt }, 0)
+			got, err := collect(systables.Jobs.ByTime(c, r), func(r systables.Job) systables.Timestamp { return r.CreatedAt }, 0)
 			if newest {
 				slices.Reverse(got)
 			}

@@ -10,7 +10,7 @@ import (
 // A UserTable is the table of users, which can also be deleted so that they can be
 // restored. Such a user keeps the username until the row itself is deleted: nobody
 // else can take it and pass for the one that the audit log speaks of, and a user
-// can always be restored. Get, All and Backward have deleted users, too.
+// can always be restored. Get, All, Backward and ByTime have deleted users, too.
 type UserTable struct{ Table[UserID, User] }
 
 // SoftDelete marks the user as deleted at now. One that is deleted already stays

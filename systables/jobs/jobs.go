@@ -16,8 +16,8 @@
 // program that wants a job each night submits one, with an idempotency key that names the
 // night. docs/jobs.md shows how.
 //
-// [Manager.Wait] returns a job when it has ended; [systables.Jobs], [systables.JobsByTime],
-// [systables.JobsByStatus] and [systables.QueuedJobs] read them at any time.
+// [Manager.Wait] returns a job when it has ended; [systables.Jobs], [systables.JobsByStatus]
+// and [systables.QueuedJobs] read them at any time.
 //
 // # Several managers
 //

@@ -105,7 +105,7 @@ func retain(ctx context.Context, run *jobs.Run, p Retention) (any, error) {
 		before := systables.At(now.Add(-time.Duration(p.AuditLogs)))
 		wrong = multierror.Append(wrong, purge[systables.AuditID, systables.AuditLog]{
 			rows: func(s store.Reader) iter.Seq2[systables.AuditLog, error] {
-				return systables.AuditLogsByTime(s, systables.TimeRange{Until: before.Time()})
+				return systables.AuditLogs.ByTime(s, systables.TimeRange{Until: before.Time()})
 			},
 			key:    func(r systables.AuditLog) systables.AuditID { return r.ID },
 			old:    func(r systables.AuditLog) bool { return r.Timestamp < before },
@@ -117,7 +117,7 @@ func retain(ctx context.Context, run *jobs.Run, p Retention) (any, error) {
 		before := systables.At(now.Add(-time.Duration(p.Metrics)))
 		wrong = multierror.Append(wrong, purge[systables.MetricID, systables.Metric]{
 			rows: func(s store.Reader) iter.Seq2[systables.Metric, error] {
-				return systables.MetricsByTime(s, systables.TimeRange{Until: before.Time()})
+				return systables.Metrics.ByTime(s, systables.TimeRange{Until: before.Time()})
 			},
 			key:    func(r systables.Metric) systables.MetricID { return r.ID },
 			old:    func(r systables.Metric) bool { return r.RecordedAt < before },
