@@ -44,8 +44,15 @@ func Config() cli.Config {
 	}
 }
 
-// Commands returns the commands, which read the store through view.
-func Commands(view cli.View) []*cobra.Command {
+// Commands returns the commands, which read the store through open. They refuse another
+// --schema than that of the system tables.
+func Commands(open cli.View) []*cobra.Command {
+	view := func(cmd *cobra.Command, read func(store.Reader) error) error {
+		if f := cmd.Flag("schema"); f != nil && f.Changed && f.Value.String() != migrations.Schema {
+			return cli.Usage(fmt.Errorf("--schema: the system tables are in the schema %q, not %q", migrations.Schema, f.Value))
+		}
+		return open(cmd, read)
+	}
 	commands := []*cobra.Command{tables(view), table(view), get(view), scan(view)}
 	for _, cmd := range commands {
 		cmd.ValidArgsFunction = completeTable
