@@ -75,10 +75,13 @@ func (f *Flush) Validate() error {
 
 // Flushed is the result of a flush job.
 type Flushed struct {
-	Reclaimed bool   `json:"reclaimed"` // false if the store is no [store.Reclaimer]
-	File      string `json:"file,omitempty"`
-	Rows      int64  `json:"rows,omitempty"`  // in File
-	Bytes     int64  `json:"bytes,omitempty"` // of File
+	// Reclaimed is false if the store is no [store.Reclaimer], or was giving back room
+	// for somebody else just then, another such job for example.
+	Reclaimed bool `json:"reclaimed"`
+
+	File  string `json:"file,omitempty"`
+	Rows  int64  `json:"rows,omitempty"`  // in File
+	Bytes int64  `json:"bytes,omitempty"` // of File
 }
 
 type flusher struct{ dir string }
@@ -122,10 +125,11 @@ func (f flusher) flush(ctx context.Context, run *jobs.Run, p Flush) (any, error)
 	}
 	var result Flushed
 	if r, ok := store.As[store.Reclaimer](run.Store); ok {
-		if err := r.Reclaim(ctx); err != nil {
+		err := r.Reclaim(ctx)
+		if err != nil && !errors.Is(err, store.ErrBusy) { // busy: somebody else is at it
 			return nil, err
 		}
-		result.Reclaimed = true
+		result.Reclaimed = err == nil
 	}
 	if f.dir == "" {
 		return result, nil

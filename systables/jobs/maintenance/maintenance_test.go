@@ -10,6 +10,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -269,6 +270,56 @@ func TestFlush(t *testing.T) {
 		}
 	}
 	wantFiles(t, dir, "audit.parquet")
+}
+
+// A slow store takes its time to give back room, and refuses meanwhile to do it twice, as
+// Badger does.
+type slow struct {
+	store.Store
+	begun, release chan struct{}
+	busy           sync.Mutex
+}
+
+func (s *slow) Reclaim(context.Context) error {
+	if !s.busy.TryLock() {
+		return store.ErrBusy
+	}
+	defer s.busy.Unlock()
+	close(s.begun)
+	<-s.release
+	return nil
+}
+
+// TestFlushesTogether: a file does not wait for another job that gives back room for long,
+// nor fail because of it.
+func TestFlushesTogether(t *testing.T) {
+	st := &slow{Store: open(t), begun: make(chan struct{}), release: make(chan struct{})}
+	dir := t.TempDir()
+	m := start(t, st, maintenance.Options{ExportDir: dir})
+	first, err := m.Submit(t.Context(), jobs.Request{Type: maintenance.TypeFlush})
+	if err != nil {
+		t.Fatal(err)
+	}
+	<-st.begun
+	job, err := m.Submit(t.Context(), jobs.Request{Type: maintenance.TypeFlush, Parameters: maintenance.Flush{Table: "users", File: "users.parquet"}})
+	if err == nil {
+		soon, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+		defer cancel()
+		job, err = m.Wait(soon, job.ID)
+	}
+	close(st.release)
+	if err != nil {
+		t.Fatal(err)
+	}
+	info, err := os.Stat(filepath.Join(dir, "users.parquet"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	wantResult(t, job, maintenance.Flushed{File: "users.parquet", Bytes: info.Size()})
+	if first, err = m.Wait(t.Context(), first.ID); err != nil {
+		t.Fatal(err)
+	}
+	wantResult(t, first, maintenance.Flushed{Reclaimed: true})
 }
 
 func rowsOf(t *testing.T, path string) int64 {
