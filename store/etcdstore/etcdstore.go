@@ -18,8 +18,9 @@
 // by page. Its writes stay in memory, the last one of each key, and are sent in one
 // request that takes effect if each key that was read is as it was read, or is
 // still absent. A transaction that read more keys than such a request may name is
-// compared as a whole instead: it conflicts with whatever was committed since it
-// began.
+// held against what was committed since it began, because every commit says which keys
+// it wrote: it conflicts with those that wrote what it read, seldom with another, and
+// always if that were more than a thousand.
 //
 // A commit whose answer is lost has an unknown outcome: its error matches
 // [store.ErrUnknown]. It is not tried again here.

@@ -65,8 +65,8 @@ func keys(r store.Reader, s store.Scan) (keys []string, err error) {
 	return keys, nil
 }
 
-// TestReadSets: a transaction that read as many keys as a request compares conflicts
-// with a change of those, and one that read more with any change.
+// TestReadSets: a transaction conflicts with a change of what it read, also if that is
+// more than a request compares, and with no other.
 func TestReadSets(t *testing.T) {
 	for _, test := range []struct {
 		name  string
@@ -77,8 +77,9 @@ func TestReadSets(t *testing.T) {
 		{"as many as fit, one of them changes", 128, "rows/0127", store.ErrConflict},
 		{"as many as fit, another changes", 128, "rows/0128", nil},
 		{"more, one of them changes", 129, "rows/0128", store.ErrConflict},
-		{"more, another changes", 129, "rows/0150", store.ErrConflict},
-		{"more, an insert", 129, "new", store.ErrConflict},
+		{"more, another changes", 129, "rows/0150", nil},
+		{"more, an insert", 129, "new", nil},
+		{"more, an insert of a key that was found absent", 129, "absent", store.ErrConflict},
 		{"more, none changes", 129, "", nil},
 		{"all pages, none changes", 200, "", nil},
 	} {
@@ -87,6 +88,11 @@ func TestReadSets(t *testing.T) {
 			fill(t, st, numbered(200, "v"))
 			err := st.Update(t.Context(), func(tx store.Txn) error {
 				n := 0
+				if test.rival == "absent" {
+					if _, err := tx.Get([]byte("absent")); !errors.Is(err, store.ErrNotFound) {
+						return err
+					}
+				}
 				for _, err := range tx.Scan(store.Scan{Prefix: []byte("rows/")}) {
 					if err != nil {
 						return err
@@ -98,6 +104,62 @@ func TestReadSets(t *testing.T) {
 				if test.rival != "" {
 					put(t, st, entry(test.rival, "rival"))
 				}
+				return tx.Set(entry("out", "v"))
+			})
+			wantError(t, "Update", err, test.want)
+			if got := value(t, st, "out"); (got == "v") != (test.want == nil) {
+				t.Errorf("the transaction left %q", got)
+			}
+		})
+	}
+}
+
+// TestReadSetAmongCommits: a transaction that read more than a request compares is told
+// from those that were committed meanwhile, as long as each says what it wrote and etcd
+// has not forgotten it.
+func TestReadSetAmongCommits(t *testing.T) {
+	others := func(n int) func(*testing.T, *etcdstore.Store, *clientv3.Client, string) {
+		return func(t *testing.T, st *etcdstore.Store, _ *clientv3.Client, _ string) {
+			for i := range n {
+				put(t, st, entry("beat", fmt.Sprint(i)), entry("other", fmt.Sprint(i)))
+			}
+		}
+	}
+	for _, test := range []struct {
+		name      string
+		meanwhile func(t *testing.T, st *etcdstore.Store, c *clientv3.Client, prefix string)
+		want      error
+	}{
+		{"many others", others(50), nil},
+		{"the first of many", func(t *testing.T, st *etcdstore.Store, c *clientv3.Client, prefix string) {
+			put(t, st, entry("beat", ""), entry("rows/0003", "rival"))
+			others(20)(t, st, c, prefix)
+		}, store.ErrConflict},
+		{"one that does not say what it wrote", func(t *testing.T, _ *etcdstore.Store, c *clientv3.Client, prefix string) {
+			if _, err := c.Put(t.Context(), prefix+"/commits", ""); err != nil {
+				t.Fatal(err)
+			}
+		}, store.ErrConflict},
+		{"what they wrote is compacted", func(t *testing.T, st *etcdstore.Store, c *clientv3.Client, prefix string) {
+			others(3)(t, st, c, prefix)
+			resp, err := c.Get(t.Context(), "k")
+			if err == nil {
+				_, err = c.Compact(t.Context(), resp.Header.Revision)
+			}
+			if err != nil {
+				t.Fatal(err)
+			}
+		}, store.ErrSnapshotGone},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			prefix := newPrefix()
+			st, c := open(t, prefix, etcdstore.Options{}, sharedAddress(t)), newClient(t, sharedAddress(t))
+			fill(t, st, numbered(200, "v"))
+			err := st.Update(t.Context(), func(tx store.Txn) error {
+				if _, err := keys(tx, store.Scan{Prefix: []byte("rows/")}); err != nil {
+					return err
+				}
+				test.meanwhile(t, st, c, prefix)
 				return tx.Set(entry("out", "v"))
 			})
 			wantError(t, "Update", err, test.want)

@@ -5,7 +5,6 @@ import (
 	"context"
 	"encoding/binary"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"io"
 	"log/slog"
@@ -489,8 +488,8 @@ func TestKillMembers(t *testing.T) {
 }
 
 // TestLongCheck: a check that reads more keys than a transaction compares, and takes
-// longer than the process may be silent, is not made to conflict for ever by the signs
-// of life that come in between.
+// longer than the process may be silent, does not conflict with the signs of life that
+// come in between.
 func TestLongCheck(t *testing.T) {
 	t.Parallel()
 	st, _ := newWork(t, sharedAddress(t))
@@ -498,9 +497,7 @@ func TestLongCheck(t *testing.T) {
 	m := rewriteLadder(func([]byte) {}).Migrations()[0]
 	attempts := 0
 	m.Check = func(ctx context.Context, r store.Reader) error {
-		if attempts++; attempts == 10 {
-			return errors.New("nine attempts met a conflict")
-		}
+		attempts++
 		for _, err := range r.Scan(store.Scan{Prefix: []byte("rows/")}) {
 			if err != nil {
 				return err
@@ -514,8 +511,8 @@ func TestLongCheck(t *testing.T) {
 	if _, err := migrate.Up(t.Context(), st, o); err != nil {
 		t.Error(err)
 	}
-	if attempts < 2 {
-		t.Errorf("%d attempts: no sign of life came in between", attempts)
+	if attempts != 1 {
+		t.Errorf("%d attempts, want one", attempts)
 	}
 	wantRewritten(t, st)
 }

@@ -12,8 +12,9 @@ import (
 )
 
 // opOverhead is what a write or a comparison costs in a request beyond its keys and
-// values, at most: the tags and lengths of the messages around them.
-const opOverhead = 32
+// values, at most: the tags and lengths of the messages around them, and what the commit
+// says of the key.
+const opOverhead = 32 + hashBytes
 
 // requestOverhead is what a request costs beyond its operations.
 const requestOverhead = 1 << 10
@@ -29,7 +30,7 @@ type reader struct {
 	update bool
 	writes map[string]write
 	reads  map[string]int64 // by key, the revision that it was written at, 0 if absent
-	wide   bool             // whether it read more keys than can be compared
+	many   *keySet          // instead of reads, if they are more than can be compared
 }
 
 // A write is the last one of a key.
@@ -109,7 +110,11 @@ func (r *reader) get(key []byte) ([]byte, error) {
 // remember notes for the commit that the transaction read key as it was written at
 // revision.
 func (r *reader) remember(key string, revision int64) {
-	if !r.update || r.wide {
+	switch {
+	case !r.update:
+		return
+	case r.many != nil:
+		r.many.add(hashOf(key))
 		return
 	}
 	if r.reads == nil {
@@ -117,8 +122,17 @@ func (r *reader) remember(key string, revision int64) {
 	}
 	r.reads[key] = revision
 	if len(r.reads) > r.store.ops {
-		r.wide, r.reads = true, nil
+		r.widen()
 	}
+}
+
+// widen makes a set of what was read, which is not compared key by key any more.
+func (r *reader) widen() {
+	r.many = new(keySet)
+	for key := range r.reads {
+		r.many.add(hashOf(key))
+	}
+	r.reads = nil
 }
 
 // Set implements store.Txn.
@@ -204,10 +218,15 @@ func (t *txn) commit() error {
 	ops := t.operations()
 	compare := t.comparisons()
 	err := t.store.commit(t.ctx, compare, ops)
-	if errors.Is(err, store.ErrTxnTooBig) && len(compare) > 1 {
+	if errors.Is(err, store.ErrTxnTooBig) && t.many == nil {
 		// A server with lower limits, which may still take it with one comparison.
-		t.wide = true
+		t.widen()
 		err = t.store.commit(t.ctx, t.comparisons(), ops)
+	}
+	for tried := 0; tried < maxMoves && t.many != nil && errors.Is(err, store.ErrConflict); tried++ {
+		if err = t.move(); err == nil {
+			err = t.store.commit(t.ctx, t.comparisons(), ops)
+		}
 	}
 	return wrap("commit", nil, err)
 }
@@ -223,7 +242,7 @@ func (t *txn) operations() []clientv3.Op {
 			ops = append(ops, clientv3.OpPut(t.store.data+key, string(w.value)))
 		}
 	}
-	return append(ops, clientv3.OpPut(t.store.commits, ""))
+	return append(ops, clientv3.OpPut(t.store.commits, hashesOf(t.writes)))
 }
 
 // comparisons returns what must hold for the commit: that no key that was read has
@@ -235,7 +254,10 @@ func (t *txn) comparisons() []clientv3.Cmp {
 		size += opOverhead + len(t.store.data) + len(key)
 		compare = append(compare, clientv3.Compare(clientv3.ModRevision(t.store.data+key), "=", revision))
 	}
-	if t.wide || size > t.store.bytes {
+	if t.many == nil && size > t.store.bytes {
+		t.widen()
+	}
+	if t.many != nil {
 		return []clientv3.Cmp{clientv3.Compare(clientv3.ModRevision(t.store.commits), "<", t.revision+1)}
 	}
 	return compare
