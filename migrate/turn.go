@@ -88,14 +88,12 @@ type turn struct {
 	token  []byte
 	cancel context.CancelCauseFunc
 
-	beating sync.Mutex // held while a sign of life is given, or must not be
-	record  turnRecord // as it was last written
-	seen    time.Time  // no later than others saw it
+	record turnRecord // as it was last written
+	seen   time.Time  // no later than others saw it
 
 	mu    sync.Mutex
-	lock  []byte        // what the lock holds
-	doubt bool          // whether a transaction that has read the lock may still be committed
-	long  time.Duration // how long a transaction took that met a conflict; 0 if it was short
+	lock  []byte // what the lock holds
+	doubt bool   // whether a transaction that has read the lock may still be committed
 	lost  error
 }
 
@@ -184,13 +182,9 @@ func (t *turn) keep(ctx context.Context) {
 		case <-time.After(pause):
 		}
 		pause = t.ttl / 12
-		if !t.beating.TryLock() {
-			continue
-		}
 		now := time.Now()
-		err := t.beat(ctx, t.ttl)
-		late := now.Sub(t.seen) >= t.record.ttl() // and not only because the process was paused while it tried
-		t.beating.Unlock()
+		err := t.beat(ctx)
+		late := now.Sub(t.seen) >= t.ttl // and not only because the process was paused while it tried
 		switch {
 		case err == nil:
 			pause = t.ttl / 3
@@ -206,12 +200,12 @@ func (t *turn) keep(ctx context.Context) {
 	}
 }
 
-// beat gives one sign of life, which is good for ttl. The caller holds beating.
-func (t *turn) beat(ctx context.Context, ttl time.Duration) error {
+// beat gives one sign of life.
+func (t *turn) beat(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, t.ttl/3)
 	defer cancel()
 	now, next := time.Now(), t.record
-	next.Beat, next.TTL = next.Beat+1, ttl.Milliseconds()
+	next.Beat++
 	t.record.Beat = next.Beat // also if it fails, because it may be there all the same
 	data, err := value.Marshal(next)
 	if err != nil {
@@ -227,39 +221,6 @@ func (t *turn) beat(ctx context.Context, ttl time.Duration) error {
 		t.record, t.seen = next, now
 	}
 	return err
-}
-
-// undisturbed begins a transaction after one that took so long that a sign of life came
-// in between, and met a conflict. A store may have taken that for one: it need not know
-// all that a large transaction read. So this one has as long as four of it, in which
-// the process gives no sign.
-func (t *turn) undisturbed(ctx context.Context) (end func(), err error) {
-	t.mu.Lock()
-	long := t.long
-	t.long = 0
-	t.mu.Unlock()
-	if long == 0 || !t.beating.TryLock() {
-		return func() {}, nil
-	}
-	switch err := t.beat(ctx, max(t.ttl, 4*long)); {
-	case errors.Is(err, errTurnLost):
-		t.beating.Unlock()
-		return nil, err
-	case err != nil: // it may be better off the next time
-		t.beating.Unlock()
-		return func() {}, nil
-	}
-	return t.beating.Unlock, nil
-}
-
-// conflicted notes how long a transaction took that met a conflict.
-func (t *turn) conflicted(took time.Duration) {
-	if took < t.ttl/4 {
-		return
-	}
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	t.long = took
 }
 
 // held refuses a transaction that does not see this turn.
@@ -417,20 +378,10 @@ func (f fenced) update(ctx context.Context, fn func(store.Txn) error) error {
 	if err != nil {
 		return err
 	}
-	end, err := f.turn.undisturbed(ctx)
-	if err != nil {
-		return err
-	}
-	defer end()
-	began := time.Now()
-	err = f.Store.Update(ctx, func(txn store.Txn) error {
+	return f.Store.Update(ctx, func(txn store.Txn) error {
 		if err := f.turn.insist(txn, lock); err != nil {
 			return err
 		}
 		return fn(txn)
 	})
-	if errors.Is(err, store.ErrConflict) {
-		f.turn.conflicted(time.Since(began))
-	}
-	return err
 }
