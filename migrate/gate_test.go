@@ -231,11 +231,11 @@ func TestDeadMigrator(t *testing.T) {
 			}
 		})
 	})
-	t.Run("after it began", func(t *testing.T) {
+	began := func(t *testing.T, migrates func(shared) store.Store) {
 		inBubble(t, func(t *testing.T, st shared) {
 			mustUp(t, st, stepped(nil)[:1])
 			broken := errors.New("broken")
-			_, err := up(t, st, stepped(func(step int) error {
+			_, err := up(t, migrates(st), stepped(func(step int) error {
 				if step == 3 {
 					return broken
 				}
@@ -250,11 +250,25 @@ func TestDeadMigrator(t *testing.T) {
 			}
 			m := join(t, st, node("new", 1, 2))
 			defer leave(t, m)
+			read := func(store.Reader) error { return nil }
+			if err := m.Store().View(t.Context(), read); !errors.Is(err, cluster.ErrUpgrading) {
+				t.Errorf("View of a store that is half converted = %v, want that it is refused", err)
+			}
+			if _, err := cluster.Join(t.Context(), st, node("old", 1, 1)); !errors.Is(err, cluster.ErrOutOfRange) {
+				t.Errorf("Join of an old node beside a new one = %v, want that it is refused", err)
+			}
 			mustUp(t, st, stepped(nil))
-			if err := m.Store().View(t.Context(), func(store.Reader) error { return nil }); err != nil {
+			if err := m.Store().View(t.Context(), read); err != nil {
 				t.Error(err)
 			}
 		})
+	}
+	t.Run("after it began", func(t *testing.T) {
+		began(t, func(st shared) store.Store { return st })
+	})
+	// Who migrates a store that is not shared announces nothing. It can be copied into one.
+	t.Run("after it began, of a store that was not shared", func(t *testing.T) {
+		began(t, func(st shared) store.Store { return st.Store })
 	})
 }
 

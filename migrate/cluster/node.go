@@ -305,8 +305,8 @@ func (m *Member) upgrade(ctx context.Context) (state upgradeState, err error) {
 		if err != nil {
 			return err
 		}
-		in, err := k.readIntent(r)
-		if err != nil || in == nil || in.Target <= version {
+		in, _, err := k.readUpgrade(r, version)
+		if err != nil || in == nil {
 			return err
 		}
 		if turn, err = get(r, k.turn); err != nil {

@@ -78,12 +78,12 @@ func (k keys) observe(r store.Reader, s *Status) ([]sighting, error) {
 	if err != nil {
 		return nil, err
 	}
-	in, err := k.readIntent(r)
+	in, _, err := k.readUpgrade(r, version)
 	if err != nil {
 		return nil, err
 	}
 	s.Version = version
-	if in != nil && in.Target > version {
+	if in != nil {
 		s.Target, s.Program, s.Closed = in.Target, in.Program, in.Closed
 	}
 	return k.readNodes(r)

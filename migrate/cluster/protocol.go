@@ -60,7 +60,7 @@ func (k keys) register(txn store.Txn, n Node, beat uint64) (uint32, error) {
 	if err != nil {
 		return 0, err
 	}
-	in, err := k.readIntent(txn)
+	in, stands, err := k.readUpgrade(txn, version)
 	if err != nil {
 		return 0, err
 	}
@@ -70,8 +70,12 @@ func (k keys) register(txn store.Txn, n Node, beat uint64) (uint32, error) {
 		return version, err
 	case !ok:
 		return version, &RangeError{Schema: k.schema, Version: version, Node: n}
-	case in != nil && in.Target > version && !n.supports(in.Target, in.Floor):
+	case in != nil && !n.supports(in.Target, in.Floor):
 		return version, &RangeError{Schema: k.schema, Version: version, Target: in.Target, Node: n, Program: in.Program}
+	case in != nil && !stands:
+		if err := k.setIntent(txn, *in); err != nil {
+			return version, err
+		}
 	}
 	data, err := n.encode()
 	if err != nil {

@@ -60,7 +60,7 @@ func decodeNode(id string, data []byte) (Node, error) {
 }
 
 // An intent says which version is being introduced. Only who has the turn to migrate
-// writes it.
+// writes it, or who finds a migration under way without one.
 type intent struct {
 	Target  uint32 `cbor:"target"`
 	Floor   uint32 `cbor:"floor"`   // the oldest version whose programs may write a store at Target
@@ -126,6 +126,21 @@ func (k keys) readProgress(r store.Reader) (*underWay, error) {
 		return new(underWay), nil
 	}
 	return p, nil
+}
+
+// readUpgrade returns the intent that has not been carried out, nil if there is none.
+// stands says whether it is stored: a migration that was interrupted in a store which
+// was not shared, and was copied, has none, and is one that nobody is told of yet.
+func (k keys) readUpgrade(r store.Reader, version uint32) (in *intent, stands bool, err error) {
+	in, err = k.readIntent(r)
+	if err != nil || in != nil && in.Target > version {
+		return in, true, err
+	}
+	p, err := k.readProgress(r)
+	if err != nil || p == nil || p.Version <= version {
+		return nil, false, err
+	}
+	return &intent{Target: p.Version, Floor: p.Version, Program: p.Program, Closed: true}, false, nil
 }
 
 // floor returns the oldest version whose programs may write a store at version,
