@@ -180,23 +180,29 @@ func pull(next func() (store.Entry, error, bool)) (*store.Entry, error) {
 }
 
 // copied yields those of all that a copy has.
-func copied(all iter.Seq2[store.Entry, error]) iter.Seq2[store.Entry, error] {
+func copied(all iter.Seq2[item, error]) iter.Seq2[store.Entry, error] {
 	return func(yield func(store.Entry, error) bool) {
 		for e, err := range all {
-			if kind := kindOf(e.Key); err == nil && (kind == momentary || kind == copyRecord) {
+			if err == nil && (e.kind == momentary || e.kind == copyRecord) {
 				continue
 			}
-			if !yield(e, err) {
+			if !yield(e.Entry, err) {
 				return
 			}
 		}
 	}
 }
 
+// An item is an entry and what becomes of it.
+type item struct {
+	store.Entry
+	kind kind
+}
+
 // entries yields the entries of st from the key from on. It reads one snapshot if the
 // store keeps it for so long, and otherwise goes on in a new one.
-func entries(ctx context.Context, st store.Store, from []byte) iter.Seq2[store.Entry, error] {
-	return func(yield func(store.Entry, error) bool) {
+func entries(ctx context.Context, st store.Store, from []byte) iter.Seq2[item, error] {
+	return func(yield func(item, error) bool) {
 		var last []byte
 		for {
 			stopped, read := false, false
@@ -208,8 +214,12 @@ func entries(ctx context.Context, st store.Store, from []byte) iter.Seq2[store.E
 					if err != nil {
 						return err
 					}
+					kind, err := kindIn(r, e.Key)
+					if err != nil {
+						return err
+					}
 					last, read = append(last[:0], e.Key...), true
-					if stopped = !yield(e, nil); stopped {
+					if stopped = !yield(item{e, kind}, nil); stopped {
 						return nil
 					}
 				}
@@ -221,7 +231,7 @@ func entries(ctx context.Context, st store.Store, from []byte) iter.Seq2[store.E
 			case store.Retriable(err) && read:
 				from = after(bytes.Clone(last))
 			default:
-				yield(store.Entry{}, err)
+				yield(item{}, err)
 				return
 			}
 		}

@@ -2,6 +2,7 @@ package transfer
 
 import (
 	"bytes"
+	"errors"
 	"strings"
 
 	"github.com/kvmigrate/kvmigrate/store"
@@ -18,8 +19,23 @@ const (
 	data       kind = iota // it is copied
 	version                // of a schema: it is written at the end
 	momentary              // who uses the store at the moment: it stays behind
+	attached               // to a migration that has begun; momentary if none has
 	copyRecord             // the record of a copy
 )
+
+// kindIn tells what key is in r: data, if it is attached to a migration that has begun.
+func kindIn(r store.Reader, key []byte) (kind, error) {
+	k := kindOf(key)
+	if k != attached {
+		return k, nil
+	}
+	schema, _, _ := bytes.Cut(key, []byte(":"))
+	_, err := r.Get([]byte(string(schema) + ":schema_progress"))
+	if errors.Is(err, store.ErrNotFound) {
+		return momentary, nil
+	}
+	return data, err
+}
 
 // kindOf tells by the names of a schema's records, which docs/on-disk-format.md has.
 func kindOf(key []byte) kind {
@@ -33,7 +49,9 @@ func kindOf(key []byte) kind {
 	switch name := string(name); {
 	case name == "version":
 		return version
-	case name == "turn", name == "intent", strings.HasPrefix(name, "node:"), strings.HasPrefix(name, "beat:"):
+	case name == "lock", name == "intent":
+		return attached
+	case name == "turn", strings.HasPrefix(name, "node:"), strings.HasPrefix(name, "beat:"):
 		return momentary
 	}
 	return data

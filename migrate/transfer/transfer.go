@@ -24,7 +24,8 @@
 //
 // Records of who uses a store at the moment stay behind: whose turn it is to migrate,
 // which nodes there are, and what they intend. The progress of a migration that was
-// interrupted goes along; the migration goes on in the destination.
+// interrupted goes along, with its lock and intent; the migration goes on in the
+// destination.
 //
 // # The source must not change
 //
@@ -193,7 +194,7 @@ func (c *transfer) count(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
-		switch kindOf(e.Key) {
+		switch e.kind {
 		case momentary:
 			c.leftOut++
 			continue
@@ -207,13 +208,13 @@ func (c *transfer) count(ctx context.Context) error {
 			if len(c.versions) == c.limits.TxnEntries-1 {
 				return fmt.Errorf("it has more than %d schemas, which do not fit in one transaction of the destination", len(c.versions))
 			}
-			c.versions = append(c.versions, clone(e))
+			c.versions = append(c.versions, clone(e.Entry))
 		}
-		sum := c.source.add(e)
-		for _, reason := range c.unfit(e, keepsExpiry, keepsMeta) {
+		sum := c.source.add(e.Entry)
+		for _, reason := range c.unfit(e.Entry, keepsExpiry, keepsMeta) {
 			c.refusals.add(sum.Partition, reason, e.Key)
 		}
-		c.meter.add(e)
+		c.meter.add(e.Entry)
 	}
 	c.meter.end()
 	return nil
@@ -364,17 +365,17 @@ func (c *transfer) copyAll(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
-		if kindOf(e.Key) != data {
+		if e.kind != data {
 			continue
 		}
-		bytes, charge := len(e.Key)+len(e.Value), c.limits.Charge(e)
+		bytes, charge := len(e.Key)+len(e.Value), c.limits.Charge(e.Entry)
 		full := len(batch) >= min(c.most, c.limits.TxnEntries-1) || held+bytes > batchBytes || charged+charge+len(e.Key) > c.limits.TxnBytes
 		if full && len(batch) > 0 {
 			if err := flush(); err != nil {
 				return err
 			}
 		}
-		batch = append(batch, clone(e))
+		batch = append(batch, clone(e.Entry))
 		held, charged = held+bytes, charged+charge
 	}
 	if len(batch) > 0 {

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"iter"
 	"log/slog"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -17,6 +18,7 @@ import (
 	"github.com/hashicorp/go-multierror"
 
 	"github.com/kvmigrate/kvmigrate/migrate"
+	"github.com/kvmigrate/kvmigrate/migrate/cluster"
 	"github.com/kvmigrate/kvmigrate/migrate/transfer"
 	"github.com/kvmigrate/kvmigrate/store"
 	"github.com/kvmigrate/kvmigrate/store/badgerstore"
@@ -564,6 +566,90 @@ func TestMomentary(t *testing.T) {
 	}
 	if again, err := transfer.Copy(t.Context(), from, to, transfer.Options{}); err != nil || !again.Already {
 		t.Errorf("a second copy = %+v, %v; want nothing to do", again, err)
+	}
+}
+
+// sharing is a store that several processes share.
+type sharing struct{ store.Store }
+
+func (sharing) Shared() bool { return true }
+
+// records are the records of the schema in st, without versions and numbers of nodes.
+func records(t *testing.T, st store.Store) []string {
+	t.Helper()
+	var names []string
+	err := st.View(t.Context(), func(r store.Reader) error {
+		for e, err := range r.Scan(store.Scan{Prefix: []byte("app:schema_")}) {
+			if err != nil {
+				return err
+			}
+			name, _, _ := strings.Cut(strings.TrimPrefix(string(e.Key), "app:schema_"), ":")
+			names = append(names, name)
+		}
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return slices.Compact(names)
+}
+
+// TestLiveSource: what nodes and a migrator keep in a store that they use stays behind,
+// but for what belongs to a migration that has begun.
+func TestLiveSource(t *testing.T) {
+	for _, test := range []struct {
+		name         string
+		begins       bool // whether the migration has committed a step
+		source, copy []string
+	}{
+		{"a migration that has not begun", false,
+			[]string{"beat", "history", "intent", "lock", "node", "turn", "version"}, []string{"history", "version"}},
+		{"one under way", true,
+			[]string{"beat", "history", "intent", "lock", "node", "progress", "turn", "version"}, []string{"history", "intent", "lock", "progress", "version"}},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			from, to := openStore(t), openStore(t)
+			o := options()
+			o.Registry = migrate.NewRegistry(ladder().Migrations()[:1]...)
+			if _, err := migrate.Up(t.Context(), sharing{from}, o); err != nil {
+				t.Fatal(err)
+			}
+			m, err := cluster.Join(t.Context(), sharing{from}, cluster.Options{Schema: "app", Min: 1, Max: 2})
+			if err != nil {
+				t.Fatal(err)
+			}
+			begun, end, done := make(chan struct{}), make(chan struct{}), make(chan error)
+			wait := sync.OnceFunc(func() { close(begun); <-end })
+			o.Registry = migrate.NewRegistry(ladder().Migrations()[0], migrate.Migration{
+				Version: 2, Name: "steps", Up: func(_ context.Context, tx *migrate.Tx) error {
+					if test.begins && tx.Cursor() == nil {
+						tx.Continue([]byte("second"))
+						return nil
+					}
+					wait()
+					return nil
+				},
+			})
+			go func() { _, err := migrate.Up(t.Context(), sharing{from}, o); done <- err }()
+			<-begun
+			if diff := cmp.Diff(test.source, records(t, from)); diff != "" {
+				t.Errorf("records of the source (-want +got):\n%s", diff)
+			}
+			report, err := transfer.Copy(t.Context(), from, to, transfer.Options{})
+			close(end)
+			if err != nil || report.LeftOut != uint64(len(test.source)-len(test.copy)) {
+				t.Errorf("Copy = %+v, %v; want %d records left out", report, err, len(test.source)-len(test.copy))
+			}
+			if diff := cmp.Diff(test.copy, records(t, to)); diff != "" {
+				t.Errorf("records of the copy (-want +got):\n%s", diff)
+			}
+			if err := errors.Join(<-done, m.Leave(context.WithoutCancel(t.Context()))); err != nil {
+				t.Error(err)
+			}
+			if report, err := migrate.Up(t.Context(), to, o); err != nil || report.To != 2 {
+				t.Errorf("Up in the copy = %+v, %v; want v2", report, err)
+			}
+		})
 	}
 }
 
