@@ -10,6 +10,7 @@ import (
 
 	"github.com/hashicorp/go-multierror"
 
+	"github.com/kvmigrate/kvmigrate/migrate/cluster"
 	"github.com/kvmigrate/kvmigrate/store"
 	"github.com/kvmigrate/kvmigrate/store/value"
 )
@@ -48,6 +49,8 @@ const (
 	codeLockLeftover        = "lock_leftover"
 	codeLockMalformed       = "lock_malformed"
 	codeTurnMalformed       = "turn_malformed"
+	codeIntentMalformed     = "intent_malformed"
+	codeNodeMalformed       = "node_malformed"
 	codeTrailKey            = "trail_key"
 	codeTrailLeftover       = "trail_leftover"
 	codeTrailMalformed      = "trail_malformed"
@@ -142,7 +145,7 @@ func (v *Verifier) records() error {
 	if err != nil {
 		return err
 	}
-	for _, check := range []func(versioned bool) error{v.history, v.underWay, v.others} {
+	for _, check := range []func(versioned bool) error{v.history, v.underWay, v.nodes, v.others} {
 		if err := check(readable); err != nil {
 			return err
 		}
@@ -339,6 +342,31 @@ func (v *Verifier) turn() (bool, error) {
 		v.report(codeTurnMalformed, 0, key, "whose turn it is to migrate cannot be read")
 	}
 	return true, nil
+}
+
+// nodes checks that what the processes that share a store agree by can be read. A node
+// that cannot read it does nothing.
+func (v *Verifier) nodes(bool) error {
+	k := v.runner.keys
+	intent, err := v.record(k.intent)
+	if err != nil {
+		return err
+	}
+	if intent != nil && cluster.CheckRecord(v.runner.schema, k.intent, intent) != nil {
+		v.report(codeIntentMalformed, 0, k.intent, "the intent to upgrade it cannot be read")
+	}
+	for _, prefix := range []string{k.node, k.beat} {
+		for e, err := range v.All([]byte(prefix)) {
+			if err != nil {
+				return err
+			}
+			v.Count("records of nodes", 1)
+			if cluster.CheckRecord(v.runner.schema, e.Key, e.Value) != nil {
+				v.report(codeNodeMalformed, 0, e.Key, "the registration of a node, or its sign of life, cannot be read")
+			}
+		}
+	}
+	return nil
 }
 
 func (v *Verifier) lock(underWay bool) error {

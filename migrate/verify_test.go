@@ -152,7 +152,13 @@ func TestVerifyRecords(t *testing.T) {
 		"a lock that is none alone": {true, []damage{set(lock, secret)}, []string{"lock_leftover", "lock_malformed"}},
 		"a turn with its lock":      {true, []damage{set(lock, "\xa1\x65token\x50"+strings.Repeat("t", 16)), set(turn, "\xa1\x65token\x50"+strings.Repeat("t", 16))}, nil},
 		"a turn that is none":       {true, []damage{set(lock, "\xa1\x65token\x50"+strings.Repeat("t", 16)), set(turn, secret)}, []string{"turn_malformed"}},
-		"a trail alone":             {true, []damage{mark(1)}, []string{"trail_leftover"}},
+		"nodes and an intent": {true, []damage{
+			set("system:schema_node:00000000000000aa", "\xa2\x63min\x01\x63max\x02"), set("system:schema_beat:00000000000000aa", "\x07"), set("system:schema_intent", "\xa1\x66target\x05"),
+		}, nil},
+		"nodes and an intent that are none": {true, []damage{
+			set("system:schema_node:00000000000000aa", secret), set("system:schema_beat:00000000000000aa", secret), set("system:schema_intent", secret),
+		}, []string{"intent_malformed", "node_malformed", "node_malformed"}},
+		"a trail alone": {true, []damage{mark(1)}, []string{"trail_leftover"}},
 
 		"progress of a later version": {false, []damage{change(progress, "version", 4)}, []string{"progress_version v4"}},
 		"progress of an unknown":      {false, []damage{set(version, "\x00\x00\x00\x04"), change(progress, "version", 5)}, []string{"history_missing v3", "progress_newer v5"}},

@@ -81,6 +81,28 @@ type underWay struct {
 	Program string `cbor:"program"`
 }
 
+// CheckRecord returns an error that matches [store.ErrCorrupt] if key is that of a
+// node's registration, of its sign of life, or of the intent of that schema, and data is
+// not one.
+func CheckRecord(schema string, key, data []byte) error {
+	k, name := newKeys(schema), string(key)
+	switch {
+	case name == string(k.intent):
+		if err := value.Unmarshal(data, new(intent)); err != nil {
+			return k.corrupt("the intent to upgrade it", err)
+		}
+	case strings.HasPrefix(name, k.node):
+		if _, err := decodeNode("", data); err != nil {
+			return k.corrupt("the registration of a node", err)
+		}
+	case strings.HasPrefix(name, k.beat):
+		if err := value.Unmarshal(data, new(uint64)); err != nil {
+			return k.corrupt("the sign of life of a node", err)
+		}
+	}
+	return nil
+}
+
 // get returns the value of key, nil if there is none.
 func get(r store.Reader, key []byte) ([]byte, error) {
 	e, err := r.Get(key)
