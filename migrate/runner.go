@@ -219,7 +219,8 @@ func (r *Runner) Up(ctx context.Context) (Report, error) {
 // Of several processes that call UpTo at once on a store that they share, one works
 // and the others wait for it, as Options.Wait says, and say in the log for whom. If it
 // dies, or cannot reach the store for Options.TurnTTL, another one goes on; it writes
-// nothing after that. Afterwards there is usually nothing left to do for the others.
+// nothing after that, and waits like the others, as often as that happens before ctx
+// ends. Afterwards there is usually nothing left to do for the others.
 // Such a store goes only as far as all of its nodes can follow (see package cluster);
 // if that is not up to target, the error is a [*HeldBackError].
 //

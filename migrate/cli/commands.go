@@ -304,7 +304,7 @@ func printStatus(w io.Writer, s migrate.Status) error {
 		fmt.Fprintf(t, "under way\t%v\n", s.Progress)
 	}
 	if s.Holder != nil {
-		fmt.Fprintf(t, "migrated by\t%v\n", s.Holder)
+		fmt.Fprintf(t, "migrated by\t%v; if it is dead, whoever upgrades next takes over\n", s.Holder)
 	}
 	return errors.Join(t.Flush(), printMigrations(w, s.Pending))
 }

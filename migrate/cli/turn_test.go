@@ -66,7 +66,7 @@ func TestShared(t *testing.T) {
 	if code, _, stderr := run("up"); code != cli.ExitFailed || !strings.Contains(stderr, "notes: system schema is being migrated by notes 1.0 on ") || !strings.Contains(stderr, "v0 with 1 transaction of v1 (long)") {
 		t.Errorf("up: exit code %d, want %d and who migrates\n%s", code, cli.ExitFailed, stderr)
 	}
-	if _, stdout, stderr := run("status"); !strings.Contains(stdout, "\nmigrated by     notes 1.0 on ") {
+	if _, stdout, stderr := run("status"); !strings.Contains(stdout, "\nmigrated by     notes 1.0 on ") || !strings.Contains(stdout, "it is dead, whoever upgrades next takes over") {
 		t.Errorf("status does not say who migrates:\n%s%s", stdout, stderr)
 	}
 	_, stdout, _ := run("status", "--json")

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"sync"
 	"time"
 
 	"github.com/kvmigrate/kvmigrate/migrate"
@@ -44,6 +45,8 @@ func runNode(ctx context.Context, st store.Store) error {
 	}
 	defer member.Leave(context.WithoutCancel(ctx))
 
+	var following sync.WaitGroup
+	defer following.Wait() // it gives its turn to migrate back
 	ctx, stop := context.WithCancel(ctx)
 	defer stop()
 	go func() { // the process is of no use once the version is out of its range
@@ -54,7 +57,7 @@ func runNode(ctx context.Context, st store.Store) error {
 		stop()
 	}()
 	if held {
-		go follow(ctx, st, options)
+		following.Go(func() { follow(ctx, st, options) })
 	}
 	return serve(ctx, member.Store())
 }
