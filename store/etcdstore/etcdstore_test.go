@@ -669,7 +669,7 @@ func TestNoMajority(t *testing.T) {
 	}
 	stop := func() {
 		for _, f := range followers {
-			f.signal(syscall.SIGSTOP)
+			f.stop()
 		}
 	}
 	wantError(t, "Update without a majority", write(t.Context(), st, "first", stop), store.ErrUnknown)
