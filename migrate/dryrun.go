@@ -120,7 +120,7 @@ func (r *Runner) DryRun(ctx context.Context, target uint32, o DryRunOptions) (re
 	}
 	result.Report, err = trial.UpTo(ctx, target)
 	if err == nil && result.Adopted && len(result.Diffs) == 0 {
-		err = trial.afterEach(ctx, r.registry.ladder().at(result.To).Migration)
+		err = trial.afterEach(ctx, r.registry.ladder().at(result.To))
 	}
 	if w := over.Written(); w.Transactions > 0 {
 		result.DiskBytes, result.RoomBytes = diskBytes(w, over.Limits()), r.roomBytes(ctx)

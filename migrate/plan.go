@@ -1,5 +1,7 @@
 package migrate
 
+import "slices"
+
 // A Plan is what has to be done to take a schema from one version to another.
 type Plan struct {
 	Schema  string
@@ -25,11 +27,11 @@ func (r *Registry) Plan(schema string, stored, target uint32) (Plan, error) {
 	case stored > 0 && stored <= l.base:
 		return Plan{}, l.tooOld(schema, stored)
 	}
-	pending := l.entries[max(stored, l.base)-l.base : max(target, l.base)-l.base]
-	return Plan{Schema: schema, From: stored, To: target, Pending: migrations(pending)}, nil
+	pending := l.migrations[max(stored, l.base)-l.base : max(target, l.base)-l.base]
+	return Plan{Schema: schema, From: stored, To: target, Pending: slices.Clone(pending)}, nil
 }
 
 // tooOld is the error of a store below the baseline, which the ladder must have.
 func (l *ladder) tooOld(schema string, stored uint32) error {
-	return &TooOldError{Schema: schema, Stored: stored, Earliest: l.base + 1, Release: l.entries[0].Baseline.Release}
+	return &TooOldError{Schema: schema, Stored: stored, Earliest: l.base + 1, Release: l.migrations[0].Baseline.Release}
 }

@@ -24,34 +24,28 @@ const maxNameLen = 64
 // A Registry holds the migrations of one schema that a program knows. The zero
 // Registry is empty and ready to use. Its methods may be called concurrently.
 type Registry struct {
-	mu      sync.Mutex
-	entries []entry                // append-only: a ladder shares them
-	checked atomic.Pointer[ladder] // the result of the last check, nil after a Register
+	mu         sync.Mutex
+	migrations []Migration            // append-only: a ladder shares them
+	misplaced  []error                // for each whose file is not named after it
+	checked    atomic.Pointer[ladder] // the result of the last check, nil after a Register
 }
 
-// An entry is a migration and the file that registered it, "" if the file has
-// no say.
-type entry struct {
-	Migration
-	file string
-}
-
-// A ladder is a registry's migrations, checked and in order: entries[i] has
+// A ladder is a registry's migrations, checked and in order: migrations[i] has
 // version base+i+1 and fingerprints[i] covers it and all before it.
 type ladder struct {
 	base         uint32 // the version that the first migration leads up from, if the store is not empty
-	entries      []entry
+	migrations   []Migration
 	fingerprints []Fingerprint
 	faults       error
 }
 
 // has reports whether the ladder has the migration that leads to version.
 func (l *ladder) has(version uint32) bool {
-	return version > l.base && version-l.base <= uint32(len(l.entries))
+	return version > l.base && version-l.base <= uint32(len(l.migrations))
 }
 
 // at returns the migration that leads to version, which the ladder must have.
-func (l *ladder) at(version uint32) entry { return l.entries[version-l.base-1] }
+func (l *ladder) at(version uint32) Migration { return l.migrations[version-l.base-1] }
 
 // fingerprint returns the fingerprint of the migrations up to version, which the
 // ladder must have.
@@ -59,10 +53,10 @@ func (l *ladder) fingerprint(version uint32) Fingerprint { return l.fingerprints
 
 // latest returns the highest version, 0 if there is none.
 func (l *ladder) latest() uint32 {
-	if len(l.entries) == 0 {
+	if len(l.migrations) == 0 {
 		return 0
 	}
-	return l.entries[len(l.entries)-1].Version
+	return l.migrations[len(l.migrations)-1].Version
 }
 
 // floors returns the oldest versions whose programs may still read, and write, a
@@ -80,7 +74,7 @@ func (l *ladder) floors(version uint32) (readable, writable uint32) {
 // declares that it does no harm.
 func (l *ladder) floor(version uint32, declared func(Migration) uint32) (oldest uint32) {
 	for v := version; l.has(v); v-- {
-		from := declared(l.at(v).Migration)
+		from := declared(l.at(v))
 		oldest = max(oldest, from)
 		if from == 0 || oldest >= v || !l.has(v-1) {
 			return max(oldest, v)
@@ -118,14 +112,24 @@ func parseFingerprint(text string) (Fingerprint, error) {
 	return Fingerprint(f), nil
 }
 
-// extend returns the fingerprint of a ladder that goes on from f with m.
-func (f Fingerprint) extend(m Migration) (next Fingerprint) {
+// chain fills in l.fingerprints, and the base they begin at.
+func (l *ladder) chain() {
+	l.fingerprints = make([]Fingerprint, len(l.migrations))
+	var f Fingerprint
 	var room [12 + maxNameLen]byte
-	buf := append(room[:0], f[:]...)
-	buf = binary.BigEndian.AppendUint32(buf, m.Version)
-	buf = append(buf, m.Name...)
-	binary.BigEndian.PutUint64(next[:], xxhash.Sum64(buf))
-	return next
+	for i := range l.migrations {
+		m := &l.migrations[i]
+		if m.Baseline != nil && i == 0 {
+			l.base = max(m.Version, 1) - 1
+			f, _ = parseFingerprint(m.Baseline.Fingerprint) // a bad one is among the faults
+		} else {
+			buf := append(room[:0], f[:]...)
+			buf = binary.BigEndian.AppendUint32(buf, m.Version)
+			buf = append(buf, m.Name...)
+			binary.BigEndian.PutUint64(f[:], xxhash.Sum64(buf))
+		}
+		l.fingerprints[i] = f
+	}
 }
 
 var defaultRegistry Registry
@@ -135,11 +139,7 @@ func DefaultRegistry() *Registry { return &defaultRegistry }
 
 // NewRegistry returns a registry of the given migrations.
 func NewRegistry(migrations ...Migration) *Registry {
-	r := &Registry{entries: make([]entry, len(migrations))}
-	for i, m := range migrations {
-		r.entries[i].Migration = m
-	}
-	return r
+	return &Registry{migrations: slices.Clone(migrations)}
 }
 
 // Register adds m to the default registry. It is meant for init functions: it
@@ -149,17 +149,22 @@ func NewRegistry(migrations ...Migration) *Registry {
 // number meet in version control.
 func Register(m Migration) {
 	_, file, _, _ := runtime.Caller(1)
-	defaultRegistry.add(entry{m, filepath.Base(file)})
+	defaultRegistry.add(m, filepath.Base(file))
 }
 
 // Register adds m to r. Like the function Register it reports nothing; any file
 // may call it.
-func (r *Registry) Register(m Migration) { r.add(entry{Migration: m}) }
+func (r *Registry) Register(m Migration) { r.add(m, "") }
 
-func (r *Registry) add(e entry) {
+// add adds m, which file registers; "" has no say.
+func (r *Registry) add(m Migration, file string) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	r.entries = append(r.entries, e)
+	r.migrations = append(r.migrations, m)
+	var room [2 * maxNameLen]byte // a string for each would cost more than all else
+	if want := append(m.appendID(room[:0]), ".go"...); file != "" && file != string(want) {
+		r.misplaced = append(r.misplaced, fmt.Errorf("migration %s is registered in %s: want %s", m.ID(), file, string(want)))
+	}
 	if r.checked.Load() != nil { // a load costs less than a store, for each of a thousand
 		r.checked.Store(nil)
 	}
@@ -173,7 +178,7 @@ func (r *Registry) add(e entry) {
 func (r *Registry) Check() error { return r.ladder().faults }
 
 // Migrations returns the migrations in order of their versions.
-func (r *Registry) Migrations() []Migration { return migrations(r.ladder().entries) }
+func (r *Registry) Migrations() []Migration { return slices.Clone(r.ladder().migrations) }
 
 // Latest returns the highest version, 0 if the registry is empty.
 func (r *Registry) Latest() uint32 {
@@ -188,92 +193,69 @@ func (r *Registry) ladder() *ladder {
 	defer r.mu.Unlock()
 	l := r.checked.Load()
 	if l == nil {
-		l = newLadder(r.entries)
+		l = newLadder(r.migrations, r.misplaced)
 		r.checked.Store(l)
 	}
 	return l
 }
 
-func newLadder(entries []entry) *ladder {
-	byVersion := func(a, b entry) int { return cmp.Compare(a.Version, b.Version) }
-	if !slices.IsSortedFunc(entries, byVersion) {
-		entries = slices.Clone(entries)
-		slices.SortStableFunc(entries, byVersion)
+func newLadder(migrations []Migration, misplaced []error) *ladder {
+	byVersion := func(a, b Migration) int { return cmp.Compare(a.Version, b.Version) }
+	if !slices.IsSortedFunc(migrations, byVersion) {
+		migrations = slices.Clone(migrations)
+		slices.SortStableFunc(migrations, byVersion)
 	}
-	l := &ladder{
-		entries:      entries,
-		fingerprints: make([]Fingerprint, len(entries)),
-		faults:       faults(entries),
-	}
-	var f Fingerprint
-	for i := range entries {
-		if b := entries[i].Baseline; b != nil && i == 0 {
-			l.base = max(entries[i].Version, 1) - 1
-			f, _ = parseFingerprint(b.Fingerprint) // a bad one is among the faults
-		} else {
-			f = f.extend(entries[i].Migration)
-		}
-		l.fingerprints[i] = f
-	}
+	l := &ladder{migrations: migrations}
+	l.faults = multierror.Append(faults(migrations), misplaced...).ErrorOrNil()
+	l.chain()
 	return l
 }
 
-// migrations returns the migrations of entries.
-func migrations(entries []entry) []Migration {
-	ms := make([]Migration, len(entries))
-	for i, e := range entries {
-		ms[i] = e.Migration
-	}
-	return ms
-}
-
-func faults(sorted []entry) error {
-	var faults *multierror.Error
+func faults(sorted []Migration) (faults *multierror.Error) {
 	report := func(format string, args ...any) {
 		faults = multierror.Append(faults, fmt.Errorf(format, args...))
 	}
-	names := newNameTable(sorted)
+	var names map[string]uint32 // the last version of each, if one may be taken twice
+	if namesMayRepeat(sorted) {
+		names = map[string]uint32{}
+	}
 	next := uint32(1)
 	if len(sorted) > 0 && sorted[0].Baseline != nil {
 		next = max(sorted[0].Version, 1)
 	}
 	for i := range sorted {
-		e := &sorted[i]
-		if err := checkCompatible(&e.Migration); err != nil {
-			report("migration %s: %w", e.ID(), err)
+		m := &sorted[i]
+		if err := checkCompatible(m); err != nil {
+			report("migration %s: %w", m.ID(), err)
 		}
-		if e.Baseline != nil && i > 0 {
-			report("migration %s is a baseline after other migrations: want it to be the first", e.ID())
+		if m.Baseline != nil && i > 0 {
+			report("migration %s is a baseline after other migrations: want it to be the first", m.ID())
 		}
 		switch {
-		case e.Version == 0:
-			report("migration %q has version 0: versions start at 1", e.Name)
-		case e.Version < next:
-			report("version %d is registered twice: %q takes it again", e.Version, e.Name)
-		case e.Version > next:
-			report("version %d (%q) leaves a gap: want version %d next", e.Version, e.Name, next)
-			next = e.Version + 1
+		case m.Version == 0:
+			report("migration %q has version 0: versions start at 1", m.Name)
+		case m.Version < next:
+			report("version %d is registered twice: %q takes it again", m.Version, m.Name)
+		case m.Version > next:
+			report("version %d (%q) leaves a gap: want version %d next", m.Version, m.Name, next)
+			next = m.Version + 1
 		default:
 			next++
 		}
-		other := names.add(i)
-		if err := checkName(e.Name); err != nil {
-			report("migration of version %d: %w", e.Version, err)
-		} else if other != nil && other.Version != e.Version {
-			report("versions %d and %d are both named %q", other.Version, e.Version, e.Name)
+		other, taken := names[m.Name]
+		if names != nil {
+			names[m.Name] = m.Version
 		}
-		if e.Up == nil {
-			report("migration %s has no Up", e.ID())
+		if err := checkName(m.Name); err != nil {
+			report("migration of version %d: %w", m.Version, err)
+		} else if taken && other != m.Version {
+			report("versions %d and %d are both named %q", other, m.Version, m.Name)
 		}
-		if e.file == "" {
-			continue
-		}
-		var room [2 * maxNameLen]byte // a string for each would cost more than all else
-		if want := append(e.appendID(room[:0]), ".go"...); e.file != string(want) {
-			report("migration %s is registered in %s: want %s", e.ID(), e.file, string(want))
+		if m.Up == nil {
+			report("migration %s has no Up", m.ID())
 		}
 	}
-	return faults.ErrorOrNil()
+	return faults
 }
 
 // checkCompatible reports why what m says of other versions cannot be.
@@ -291,32 +273,24 @@ func checkCompatible(m *Migration) error {
 	return err
 }
 
-// A nameTable finds entries by name. It is a hash table of indexes plus 1, because
-// a map would be the larger part of what a check of many migrations costs.
-type nameTable struct {
-	entries []entry
-	slots   []uint32 // at least twice as many as entries
-}
-
-var nameSeed = maphash.MakeSeed()
-
-func newNameTable(entries []entry) nameTable {
-	return nameTable{entries, make([]uint32, 2<<bits.Len(uint(len(entries))))}
-}
-
-// add adds entry i and returns the last added one of the same name, or nil.
-func (t nameTable) add(i int) (other *entry) {
-	name := t.entries[i].Name
-	mask := uint64(len(t.slots) - 1)
-	slot := maphash.String(nameSeed, name) & mask
-	for ; t.slots[slot] != 0; slot = (slot + 1) & mask {
-		if e := &t.entries[t.slots[slot]-1]; e.Name == name {
-			other = e
-			break
+// namesMayRepeat reports whether two migrations may have one name: whether they have one
+// hash. It keeps the hashes in a table of its own, because a map of the names would be
+// the larger part of what a check of many migrations costs.
+func namesMayRepeat(migrations []Migration) bool {
+	seed := maphash.MakeSeed()
+	hashes := make([]uint32, 2<<bits.Len(uint(len(migrations)))) // 0 is a free place
+	last := uint64(len(hashes) - 1)
+	for i := range migrations {
+		full := maphash.String(seed, migrations[i].Name)
+		hash, place := uint32(full>>32)|1, full&last
+		for ; hashes[place] != 0; place = (place + 1) & last {
+			if hashes[place] == hash {
+				return true
+			}
 		}
+		hashes[place] = hash
 	}
-	t.slots[slot] = uint32(i) + 1
-	return other
+	return false
 }
 
 // checkName reports why name cannot name a migration.

@@ -320,7 +320,7 @@ func (r *Runner) upgrade(ctx context.Context, f found, plan Plan, report *Report
 // recordAdopted makes version the store's, with a history that begins there. What
 // is wrong with the version, inspect has seen.
 func (r *Runner) recordAdopted(ctx context.Context, version uint32) error {
-	m := r.registry.ladder().at(version).Migration
+	m := r.registry.ladder().at(version)
 	err := store.Update(ctx, r.store, func(txn store.Txn) error {
 		if now, stored, err := r.readVersion(txn); err != nil || stored {
 			if err == nil && now != version {

@@ -190,7 +190,7 @@ func (w *waiting) observeWaiting(s *sight, now time.Time) {
 		return
 	}
 	holder := s.turn.holder()
-	e := Event{Kind: Waiting, Schema: w.schema, Migration: l.at(next).Migration, Phase: 1, Phases: 1, Elapsed: now.Sub(w.began), Holder: &holder}
+	e := Event{Kind: Waiting, Schema: w.schema, Migration: l.at(next), Phase: 1, Phases: 1, Elapsed: now.Sub(w.began), Holder: &holder}
 	if p := s.progress; p != nil && p.Version == next {
 		e.Phase, e.Phases, e.Steps, e.Done, e.Bytes = p.Phase, p.Phase, p.Transactions, p.Visited, p.VisitedBytes
 	}
