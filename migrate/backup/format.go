@@ -13,6 +13,7 @@ import (
 	"hash"
 	"io"
 	"os"
+	"slices"
 	"time"
 
 	"filippo.io/age"
@@ -321,7 +322,8 @@ type reader struct {
 	in      *bufio.Reader
 	read    Info // what was read so far
 	key     []byte
-	value   bytes.Buffer
+	before  []byte // the key before it, whose room the next one takes
+	value   []byte
 }
 
 // records returns a reader of o's records. The caller closes it.
@@ -390,14 +392,14 @@ func (r *reader) entry(discard bool) (e store.Entry, err error) {
 	if n == 0 || n > maxKey {
 		return e, fmt.Errorf("%w: a key has %d bytes", ErrDamaged, n)
 	}
-	key := make([]byte, n)
+	key := slices.Grow(r.before[:0], int(n))[:n]
 	if _, err := io.ReadFull(r.in, key); err != nil {
 		return e, err
 	}
 	if bytes.Compare(key, r.key) <= 0 {
 		return e, fmt.Errorf("%w: its keys are not in order", ErrDamaged)
 	}
-	r.key, e.Key = key, key
+	r.before, r.key, e.Key = r.key, key, key
 	if e.Meta, err = r.in.ReadByte(); err != nil {
 		return e, err
 	}
@@ -412,17 +414,20 @@ func (r *reader) entry(discard bool) (e store.Entry, err error) {
 	}
 	r.read.Entries++
 	r.read.Bytes += uint64(len(key)) + n
-	if discard {
-		_, err = io.CopyN(io.Discard, r.in, int64(n))
-		return e, err
+	r.value = r.value[:0]
+	for n > 0 && err == nil { // grown as it arrives: what the length says is not to be believed
+		part := int(min(n, 64<<10))
+		n -= uint64(part)
+		if discard {
+			_, err = r.in.Discard(part)
+			continue
+		}
+		have := len(r.value)
+		r.value = slices.Grow(r.value, part)[:have+part]
+		_, err = io.ReadFull(r.in, r.value[have:])
 	}
-	// Grown as it arrives: what the length says is not to be believed.
-	r.value.Reset()
-	if _, err := io.CopyN(&r.value, r.in, int64(n)); err != nil {
-		return e, err
-	}
-	e.Value = r.value.Bytes()
-	return e, nil
+	e.Value = r.value
+	return e, err
 }
 
 // atEnd returns io.EOF if what was read is what the trailer says.

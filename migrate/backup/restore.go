@@ -8,6 +8,8 @@ import (
 	"io"
 	"time"
 
+	"golang.org/x/sync/errgroup"
+
 	"github.com/kvmigrate/kvmigrate/store"
 )
 
@@ -177,22 +179,18 @@ func mark(schema string) []byte { return []byte(schema + ":schema_progress") }
 var unfinished = []byte("restoring")
 
 // A batch is what one transaction of a restore writes at most, the store's own limits
-// apart.
+// apart. Some commit while the next is read.
 const (
 	batchEntries = 1000
 	batchBytes   = 1 << 20
+	committing   = 3
 )
 
 // restore writes all entries, between the mark and its removal. begun is set once st is
 // no longer empty.
 func (o *opened) restore(ctx context.Context, st store.Store, key []byte, m *meter, begun *bool) error {
-	r, err := o.records(ctx, key)
-	if err != nil {
-		return err
-	}
-	defer r.close()
 	progress := mark(o.info.Schema)
-	err = store.Update(ctx, st, func(tx store.Txn) error {
+	err := store.Update(ctx, st, func(tx store.Txn) error {
 		for _, err := range tx.Scan(store.Scan{KeysOnly: true}) {
 			if err == nil {
 				err = fmt.Errorf("%w: restore into one that is, or put this one aside", ErrNotEmpty)
@@ -206,31 +204,8 @@ func (o *opened) restore(ctx context.Context, st store.Store, key []byte, m *met
 	}
 	*begun = true
 	m.begin(Restoring, o.info.Entries)
-	var last *store.Entry // what takes the place of the mark
-	b := batch{limits: st.Limits()}
-	for {
-		e, err := r.next(false)
-		if errors.Is(err, io.EOF) {
-			break
-		}
-		if err != nil {
-			return err
-		}
-		m.add(e)
-		switch {
-		case bytes.Equal(e.Key, progress):
-			last = &store.Entry{Key: progress, Value: bytes.Clone(e.Value), ExpiresAt: e.ExpiresAt, Meta: e.Meta}
-			continue
-		case expired(e, time.Now()):
-			continue
-		case !b.holds(e):
-			if err := b.commit(ctx, st); err != nil {
-				return err
-			}
-		}
-		b.add(e)
-	}
-	if err := b.commit(ctx, st); err != nil {
+	last, err := o.fill(ctx, st, key, m)
+	if err != nil {
 		return err
 	}
 	// The store is whole only once all of it is durable.
@@ -250,6 +225,57 @@ func (o *opened) restore(ctx context.Context, st store.Store, key []byte, m *met
 	return st.Sync(ctx)
 }
 
+// fill writes all entries but the one under the mark, which it returns if there is one.
+// The mark makes the order in which they commit of no account. When it returns, nothing
+// is under way.
+func (o *opened) fill(ctx context.Context, st store.Store, key []byte, m *meter) (last *store.Entry, err error) {
+	commits, ctx := errgroup.WithContext(ctx)
+	defer func() { // an error of a commit is why there is one of reading
+		if failed := commits.Wait(); failed != nil {
+			err = failed
+		}
+	}()
+	r, err := o.records(ctx, key)
+	if err != nil {
+		return nil, err
+	}
+	defer r.close()
+	progress := mark(o.info.Schema)
+	free := make(chan *batch, committing+1) // whose room is used again
+	for range cap(free) {
+		free <- &batch{limits: st.Limits()}
+	}
+	commit := func(b *batch) {
+		commits.Go(func() error {
+			defer func() { free <- b }()
+			return b.commit(ctx, st)
+		})
+	}
+	b := <-free
+	for {
+		e, err := r.next(false)
+		if errors.Is(err, io.EOF) {
+			commit(b)
+			return last, nil
+		}
+		if err != nil {
+			return nil, err
+		}
+		m.add(e)
+		switch {
+		case bytes.Equal(e.Key, progress):
+			last = &store.Entry{Key: progress, Value: bytes.Clone(e.Value), ExpiresAt: e.ExpiresAt, Meta: e.Meta}
+			continue
+		case expired(e, time.Now()):
+			continue
+		case !b.holds(e):
+			commit(b)
+			b = <-free
+		}
+		b.add(e)
+	}
+}
+
 func expired(e store.Entry, now time.Time) bool {
 	return e.ExpiresAt != 0 && e.ExpiresAt <= uint64(now.Unix())
 }
@@ -259,6 +285,7 @@ type batch struct {
 	limits  store.Limits
 	entries []store.Entry
 	bytes   int
+	data    []byte // what the entries are in
 }
 
 // holds reports whether e fits beside what the batch has.
@@ -270,8 +297,14 @@ func (b *batch) holds(e store.Entry) bool {
 
 func (b *batch) add(e store.Entry) {
 	b.bytes += b.limits.Cost(e)
-	e.Key, e.Value = bytes.Clone(e.Key), append([]byte{}, e.Value...)
+	e.Key, e.Value = b.copy(e.Key), b.copy(e.Value)
 	b.entries = append(b.entries, e)
+}
+
+func (b *batch) copy(p []byte) []byte {
+	begin := len(b.data)
+	b.data = append(b.data, p...)
+	return b.data[begin:len(b.data):len(b.data)]
 }
 
 func (b *batch) commit(ctx context.Context, st store.Store) error {
@@ -286,8 +319,7 @@ func (b *batch) commit(ctx context.Context, st store.Store) error {
 		}
 		return nil
 	})
-	clear(b.entries)
-	b.entries, b.bytes = b.entries[:0], 0
+	b.entries, b.data, b.bytes = b.entries[:0], b.data[:0], 0
 	return err
 }
 
