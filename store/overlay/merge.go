@@ -29,7 +29,7 @@ type source struct {
 
 func (r *reader) merge(s store.Scan) *merge {
 	m := &merge{reverse: s.Reverse}
-	for _, layer := range below(r.layer) {
+	for _, layer := range r.below(r.layer) {
 		in := store.Scan{Prefix: layered(layer, s.Prefix), Reverse: s.Reverse}
 		if s.From != nil {
 			in.From = layered(layer, s.From)

@@ -76,7 +76,7 @@ func (r *reader) Get(key []byte) (store.Entry, error) {
 
 // find looks key up in a layer and those below it.
 func (r *reader) find(top uint32, key []byte) (e store.Entry, ok bool, err error) {
-	for _, layer := range below(top) {
+	for _, layer := range r.below(top) {
 		switch e, err := r.scratch.Get(layered(layer, key)); {
 		case err == nil:
 			e, ok, err := decode(key, e.Value)
@@ -92,9 +92,15 @@ func (r *reader) find(top uint32, key []byte) (e store.Entry, ok bool, err error
 	return e, err == nil, err
 }
 
-// below returns a layer and those below it, of which only one has a number.
-func below(top uint32) []uint32 {
-	if top == settled {
+// below returns a layer and those below it. Before the first Settle there is only the
+// one that is written to.
+func (r *reader) below(top uint32) []uint32 {
+	switch {
+	case r.layer == settled+1 && top == settled:
+		return nil
+	case r.layer == settled+1:
+		return []uint32{top}
+	case top == settled:
 		return []uint32{settled}
 	}
 	return []uint32{top, settled}
