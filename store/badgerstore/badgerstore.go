@@ -208,8 +208,11 @@ func (s *Store) begin(ctx context.Context, op string) error {
 func (s *Store) Close() (err error) {
 	s.closing.Do(func() {
 		s.life.Lock()
+		if s.temp != "" {
+			err = s.drop()
+		}
 		if s.owned {
-			err = s.db.Close()
+			err = errors.Join(err, s.db.Close())
 		}
 		if s.temp != "" {
 			err = errors.Join(err, os.RemoveAll(s.temp))

@@ -39,6 +39,17 @@ func OpenTemp(_ context.Context, dir string, limits store.Limits) (*Store, error
 	return s, nil
 }
 
+// drop empties a temporary store that is about to be closed, or Badger would make
+// tables of what it has in memory, in as much memory again. To empty one that holds
+// little takes longer.
+func (s *Store) drop() error {
+	const little = 16 << 20
+	if used, err := s.used(); err != nil || used < little {
+		return err
+	}
+	return s.db.DropAll()
+}
+
 // temporary returns the options of a store that nobody opens again.
 func temporary(dir string, limits store.Limits) badger.Options {
 	const (

@@ -3,6 +3,7 @@ package badgerstore_test
 import (
 	"bytes"
 	"errors"
+	"fmt"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -93,5 +94,28 @@ func TestTempWithoutARoom(t *testing.T) {
 	st, err := badgerstore.OpenTemp(t.Context(), filepath.Join(t.TempDir(), "absent"), store.Limits{})
 	if !errors.Is(err, fs.ErrNotExist) {
 		t.Errorf("OpenTemp below a directory that does not exist = %v, %v; want ErrNotExist", st, err)
+	}
+}
+
+// A temporary store that holds much is emptied before it is closed.
+func TestTempLeavesNothingOfMuch(t *testing.T) {
+	for name, size := range map[string]int{"in tables": 32 << 10, "in the value log": 100 << 10} {
+		t.Run(name, func(t *testing.T) {
+			dir := t.TempDir()
+			st, err := badgerstore.OpenTemp(t.Context(), dir, store.Limits{})
+			if err != nil {
+				t.Fatal(err)
+			}
+			value := string(make([]byte, size))
+			for written := 0; written < 24<<20; written += size {
+				update(t, st, set(fmt.Sprintf("%08d", written), value))
+			}
+			if err := st.Close(); err != nil {
+				t.Fatal(err)
+			}
+			if left, err := os.ReadDir(dir); err != nil || len(left) > 0 {
+				t.Errorf("after Close: %v, %v; want an empty directory", left, err)
+			}
+		})
 	}
 }
