@@ -181,7 +181,7 @@ var unfinished = []byte("restoring")
 // A batch is what one transaction of a restore writes at most, the store's own limits
 // apart. Some commit while the next is read.
 const (
-	batchEntries = 1000
+	batchEntries = 4000
 	batchBytes   = 1 << 20
 	committing   = 3
 )
