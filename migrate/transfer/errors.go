@@ -40,9 +40,9 @@ var ErrSourceChanged = errors.New("the source was changed while it was copied: s
 // what is there must be removed before the next copy.
 var ErrDifferent = errors.New("both sides differ after the copy: see that nothing else writes the destination, remove what is in it and copy again")
 
-func refused(err error) error {
-	return fmt.Errorf("%w: %w; nothing was written", ErrRefused, err)
-}
+func refused(err error) error { return fmt.Errorf("%w: %w", ErrRefused, err) }
+
+func unwritten(err error) error { return fmt.Errorf("%w; nothing was written", err) }
 
 // An IncompleteError says how far a copy came that did not reach its end. What is in the
 // destination every program refuses, and the same copy goes on from there.
@@ -69,15 +69,26 @@ type UnfinishedError struct {
 	Entries uint64    // that were copied
 	Total   uint64    // that are to be copied
 	Started time.Time // UTC, milliseconds
+
+	// Err, if not nil, is why the record of the copy cannot be read; the other
+	// fields are zero then.
+	Err error
 }
 
 func (e *UnfinishedError) Error() string {
+	if e.Err != nil {
+		return fmt.Sprintf("the store is a copy that is not finished, and its record is damaged: %v: "+
+			"remove what is in it and copy again, or use the store that it is copied from", e.Err)
+	}
 	return fmt.Sprintf("the store is a copy that is not finished: it has %d of %s, and was begun at %s. "+
 		"Run the same copy again to finish it, or use the store that it is copied from", e.Entries, plural.Of(e.Total, "entry"), e.Started.Format(time.RFC3339))
 }
 
 // Is reports whether target is ErrRefused.
 func (*UnfinishedError) Is(target error) bool { return target == ErrRefused }
+
+// Unwrap returns Err.
+func (e *UnfinishedError) Unwrap() error { return e.Err }
 
 // A Reason is why a store cannot keep an entry.
 type Reason string

@@ -20,10 +20,11 @@ type record struct {
 
 func (r record) encode() ([]byte, error) { return value.Marshal(r) }
 
+// decode returns an [*UnfinishedError] for a record that is damaged.
 func decode(encoded []byte) (*record, error) {
 	var r record
 	if err := value.Unmarshal(encoded, &r); err != nil {
-		return nil, &store.Error{Op: "read the record of a copy", Key: recordKey, Err: err}
+		return nil, &UnfinishedError{Err: err}
 	}
 	return &r, nil
 }

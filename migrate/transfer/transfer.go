@@ -97,29 +97,32 @@ type Report struct {
 // copy of the same entries. It returns once they are durable there and both sides were
 // found to be the same. If to is a finished copy already, it only compares the two.
 //
-// Nothing was written if the error matches [ErrRefused]: with [ErrNotEmpty] to holds
+// Nothing was written if the error is no [*IncompleteError]: one of the two could not be
+// read, or the error matches [ErrRefused]: with [ErrNotEmpty] to holds
 // something else, with [ErrEncrypted] to would leave the entries in the clear, with
 // [ErrOtherSource] an interrupted copy of other entries, and a
 // [*RefusalError] says what to cannot keep; several of them are a *multierror.Error.
-// Every other error is an [*IncompleteError]: the same call goes on from there, unless
-// it matches [ErrSourceChanged] or [ErrDifferent].
+// After an [*IncompleteError] the same call goes on from there, unless it matches
+// [ErrSourceChanged] or [ErrDifferent].
 //
 // Memory is bounded by the limits of a transaction of to. Two copies into one store at
 // once do no harm: one of them fails.
 func Copy(ctx context.Context, from, to store.Store, o Options) (Report, error) {
 	c := &transfer{from: from, to: to, limits: to.Limits(), meter: meter{observer: o.Observer}}
 	if !o.Plaintext && encrypts(from) && !encrypts(to) {
-		return Report{}, refused(ErrEncrypted)
+		return Report{}, unwritten(refused(ErrEncrypted))
 	}
 	if err := c.count(ctx); err != nil {
-		return Report{}, fmt.Errorf("look at the source: %w; nothing was written", err)
+		return Report{}, unwritten(fmt.Errorf("look at the source: %w", err))
 	}
 	if err := c.fits(ctx); err != nil {
 		return Report{}, err
 	}
 	switch already, err := c.begin(ctx); {
+	case errors.Is(err, store.ErrUnknown):
+		return Report{}, &IncompleteError{Entries: c.record.Entries, Total: c.total(), Err: err}
 	case err != nil:
-		return Report{}, fmt.Errorf("look at the destination: %w", err)
+		return Report{}, unwritten(fmt.Errorf("look at the destination: %w", err))
 	case already:
 		r := c.report()
 		r.Already = true
@@ -287,13 +290,13 @@ func (c *transfer) fits(ctx context.Context) error {
 	case errors.Is(err, errors.ErrUnsupported) || errors.Is(err, store.ErrUnsupported):
 		return nil
 	case err != nil:
-		return err
+		return unwritten(fmt.Errorf("look at the destination: %w", err))
 	}
 	// What the engine logs is on the disk together with what it made of it.
 	const overhead, least = 32, 32 << 20
 	if need := needed + 2*(c.source.bytes+overhead*c.source.entries) + least; free < need {
-		return refused(fmt.Errorf("%w of the destination: about %s are needed and %s are free; make room, and run it again",
-			store.ErrNoSpace, humanize.IBytes(need), humanize.IBytes(free)))
+		return unwritten(refused(fmt.Errorf("%w of the destination: about %s are needed and %s are free; make room, and run it again",
+			store.ErrNoSpace, humanize.IBytes(need), humanize.IBytes(free))))
 	}
 	return nil
 }

@@ -277,6 +277,10 @@ func TestFaults(t *testing.T) {
 				if begun {
 					wantRefused(t, to)
 				}
+				killed := fault == storetest.StopAfterCommit // nobody is told
+				if _, incomplete := errors.AsType[*transfer.IncompleteError](err); err != nil && !incomplete && !killed && (begun || !strings.HasSuffix(err.Error(), "; nothing was written")) {
+					t.Errorf("operation %d (%s): error = %v, and the copy was begun: %t", at, failing.Failed(), err, begun)
+				}
 				report := mustCopy(t, from, to)
 				if begun && report.Already {
 					t.Errorf("operation %d (%s): a copy that was not finished passes for one that is", at, failing.Failed())
@@ -338,17 +342,21 @@ func TestUnconfirmed(t *testing.T) {
 			}
 		})
 	}
-	t.Run("for ever", func(t *testing.T) {
-		to := openStore(t)
-		unsure := storetest.Unconfirm(to, storetest.Lost, func(commit int) bool { return commit > 2 })
-		_, err := transfer.Copy(t.Context(), from, narrow{Store: unsure, entries: 5}, transfer.Options{})
-		unsure.Settle()
-		if !errors.Is(err, store.ErrUnknown) {
-			t.Errorf("error = %v, want ErrUnknown", err)
-		}
-		wantRefused(t, to)
-		mustCopy(t, from, to)
-	})
+	for _, certain := range []int{0, 2} {
+		t.Run(fmt.Sprintf("for ever after %d", certain), func(t *testing.T) {
+			to := openStore(t)
+			unsure := storetest.Unconfirm(to, storetest.Lost, func(commit int) bool { return commit > certain })
+			_, err := transfer.Copy(t.Context(), from, narrow{Store: unsure, entries: 5}, transfer.Options{})
+			unsure.Settle()
+			if _, incomplete := errors.AsType[*transfer.IncompleteError](err); !incomplete || !errors.Is(err, store.ErrUnknown) {
+				t.Errorf("error = %v, want an IncompleteError by ErrUnknown", err)
+			}
+			if certain > 0 {
+				wantRefused(t, to)
+			}
+			mustCopy(t, from, to)
+		})
+	}
 }
 
 // TestGoesOn: an interrupted copy says how far it is and begins with the next entry.
@@ -491,18 +499,21 @@ func TestDestinationInUse(t *testing.T) {
 	}}, entries: 9}, transfer.Options{}); err == nil {
 		t.Fatal("the copy was not interrupted")
 	}
+	damaged := openStore(t)
+	put(t, damaged, entry(":copy", "\xa0\xff"))
 	for _, test := range []struct {
 		name string
 		to   store.Store
 		want error
 	}{
 		{"in use", other, transfer.ErrNotEmpty},
+		{"damaged record", damaged, transfer.ErrRefused},
 		{"another copy", stopped, transfer.ErrOtherSource},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			before := dumpOf(t, test.to)
 			_, err := transfer.Copy(t.Context(), from, test.to, transfer.Options{})
-			if !errors.Is(err, test.want) || !errors.Is(err, transfer.ErrRefused) {
+			if !errors.Is(err, test.want) || !errors.Is(err, transfer.ErrRefused) || !strings.HasSuffix(err.Error(), "; nothing was written") {
 				t.Errorf("error = %v, want %v", err, test.want)
 			}
 			if diff := cmp.Diff(before, dumpOf(t, test.to)); diff != "" {

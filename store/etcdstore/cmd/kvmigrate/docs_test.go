@@ -2,6 +2,7 @@ package main
 
 import (
 	"flag"
+	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -10,6 +11,8 @@ import (
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
+
+	"github.com/kvmigrate/kvmigrate/store/value"
 )
 
 var update = flag.Bool("update", false, "write into docs/moving.md what its commands print")
@@ -51,7 +54,11 @@ func TestMovingPage(t *testing.T) {
 "system.namespaces/n2" {"namespace_id": "n2", "name": "stock", "created_at": 1742821619540, "table_count": 0}
 `)
 	write("sessions", "\"sessions/1\" hex:00 expires=4000000000\n\"sessions/2\" hex:00 expires=4000000000\n")
-	write("half", `":copy" {"f": "", "last": "", "bytes": 6000, "total": 24, "token": "", "entries": 17, "started": 1795521600000}`+"\n")
+	record, err := value.Marshal(map[string]any{"total": 24, "entries": 17, "started": 1795521600000})
+	if err != nil {
+		t.Fatal(err)
+	}
+	write("half", fmt.Sprintf("\":copy\" hex:%x\n", record))
 	blocks := 0
 	out := consoles.ReplaceAllFunc(page, func(block []byte) []byte {
 		blocks++
