@@ -18,7 +18,11 @@ func (a *app) withCompletion(root *cobra.Command) {
 			}
 		}
 		for _, name := range []string{"from", "to"} {
-			if cmd.Flags().Lookup(name) != nil {
+			switch f := cmd.Flags().Lookup(name); {
+			case f == nil:
+			case f.Value.Type() == "string":
+				must(cmd.MarkFlagDirname(name)) // a store, not a version
+			default:
 				must(cmd.RegisterFlagCompletionFunc(name, a.completeVersion))
 			}
 		}

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"os"
 	"time"
 
 	"github.com/dustin/go-humanize"
@@ -85,13 +86,23 @@ programs that are newer than itself.`,
 			return usage(errors.New("--from is missing: name the store to copy"))
 		case to == "":
 			return usage(errors.New("--to is missing: name the new store"))
-		case from == to:
+		case from == to || sameDirectory(from, to):
 			return usage(errors.New("--from and --to are the same store"))
 		}
 		report, err := a.transfer(cmd, from, to, transfer.Options{Plaintext: plaintext})
 		return a.printCopy(cmd.OutOrStdout(), from, to, report, err)
 	}
 	return a.withJSON(cmd)
+}
+
+// sameDirectory reports whether two names are of one directory.
+func sameDirectory(one, other string) bool {
+	a, err := os.Stat(one)
+	if err != nil {
+		return false
+	}
+	b, err := os.Stat(other)
+	return err == nil && os.SameFile(a, b)
 }
 
 // transfer opens both stores, copies, and closes them again.
