@@ -171,6 +171,10 @@ type Limits struct {
 	// [ErrTxnTooBig].
 	KeyBytes, ValueBytes int
 
+	// Reserved is what the keys begin with that the engine has for itself, ""
+	// if there are none: a Set or Delete of one fails with [ErrInvalidKey].
+	Reserved string
+
 	// Volatile says that a commit is not durable until the next Sync: a power
 	// failure can take any of those since the last one, each as a whole, and
 	// leave later ones.

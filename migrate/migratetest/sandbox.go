@@ -145,7 +145,7 @@ func (tx *sandboxTxn) write(op string, key []byte, e *store.Entry) error {
 	switch {
 	case tx.failed != nil:
 		return tx.failed
-	case len(key) == 0 || len(key) > tx.room.KeyBytes:
+	case len(key) == 0 || len(key) > tx.room.KeyBytes || tx.room.Reserved != "" && bytes.HasPrefix(key, []byte(tx.room.Reserved)):
 		err = store.ErrInvalidKey
 	case size > tx.room.ValueBytes:
 		err = store.ErrValueTooBig

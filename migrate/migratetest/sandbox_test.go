@@ -82,7 +82,7 @@ func TestSandbox(t *testing.T) {
 		update(func(tx store.Txn) error { change(tx); return boom })
 		update(func(tx store.Txn) error { change(tx); return nil })
 		for _, refused := range []store.Entry{
-			{}, {Key: make([]byte, st.Limits().KeyBytes+1)}, {Key: []byte("k"), Value: make([]byte, st.Limits().ValueBytes+1)},
+			{}, {Key: make([]byte, st.Limits().KeyBytes+1)}, {Key: []byte(st.Limits().Reserved + "k")}, {Key: []byte("k"), Value: make([]byte, st.Limits().ValueBytes+1)},
 		} {
 			update(func(tx store.Txn) error {
 				log = append(log, fmt.Sprint(tx.Set(refused) != nil, tx.Set(rows[0]) != nil))

@@ -95,17 +95,19 @@ type Reason string
 
 // The reasons.
 const (
-	Expires   Reason = "expiry" // it has an expiry
-	HasMeta   Reason = "meta"   // it has a user meta
-	LongKey   Reason = "key"    // its key is too long
-	LongValue Reason = "value"  // its value is too long for a transaction
+	Expires     Reason = "expiry"   // it has an expiry
+	HasMeta     Reason = "meta"     // it has a user meta
+	LongKey     Reason = "key"      // its key is too long
+	ReservedKey Reason = "reserved" // its key is one that the store has for itself
+	LongValue   Reason = "value"    // its value is too long for a transaction
 )
 
 var reasons = map[Reason]string{
-	Expires:   "with an expiry, which the destination cannot keep: wait until they are gone, delete them, or write them without one",
-	HasMeta:   "with a user meta, which the destination does not keep: write them without one",
-	LongKey:   "with a key too long for the destination: move them to shorter ones",
-	LongValue: "with a value too long for the destination: make them smaller, or raise the destination's limits",
+	Expires:     "with an expiry, which the destination cannot keep: wait until they are gone, delete them, or write them without one",
+	HasMeta:     "with a user meta, which the destination does not keep: write them without one",
+	LongKey:     "with a key too long for the destination: move them to shorter ones",
+	ReservedKey: "with a key that the destination reserves for itself: move them to others",
+	LongValue:   "with a value too long for the destination: make them smaller, or raise the destination's limits",
 }
 
 // A RefusalError says which entries of a partition the destination cannot keep. It

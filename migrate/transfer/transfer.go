@@ -263,6 +263,8 @@ func (c *transfer) unfit(e store.Entry, keepsExpiry, keepsMeta bool) (reasons []
 	switch {
 	case len(e.Key) > c.limits.KeyBytes:
 		reasons = append(reasons, LongKey)
+	case c.limits.Reserved != "" && bytes.HasPrefix(e.Key, []byte(c.limits.Reserved)):
+		reasons = append(reasons, ReservedKey)
 	case len(e.Value) > c.limits.ValueBytes, c.limits.Charge(e)+c.recordCost(e.Key) > c.limits.TxnBytes:
 		reasons = append(reasons, LongValue)
 	}

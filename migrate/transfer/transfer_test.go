@@ -146,6 +146,7 @@ type narrow struct {
 func (n narrow) Limits() store.Limits {
 	l := n.Store.Limits()
 	l.TxnEntries, l.TxnBytes, l.KeyBytes, l.ValueBytes, l.ApartBytes = n.entries, 4000, 100, 3500, 0
+	l.Reserved = "!mine!"
 	return l
 }
 
@@ -426,7 +427,7 @@ func TestRefusals(t *testing.T) {
 	from, to := openStore(t), openStore(t)
 	soon := uint64(time.Now().Add(time.Hour).Unix())
 	put(t, from, numbered("a", 3)...)
-	put(t, from,
+	put(t, from, entry("!mine", ""), entry("!mine!1", ""),
 		store.Entry{Key: []byte("a/x"), ExpiresAt: soon}, store.Entry{Key: []byte("a/y"), ExpiresAt: soon, Meta: 1},
 		store.Entry{Key: []byte("b"), Meta: 1}, entry("c/1", strings.Repeat("v", 3600)), entry("c/"+strings.Repeat("k", 99), ""))
 	_, err := transfer.Copy(t.Context(), from, narrow{Store: to, entries: 60}, transfer.Options{})
@@ -442,6 +443,7 @@ func TestRefusals(t *testing.T) {
 		got = append(got, *e.(*transfer.RefusalError))
 	}
 	want := []transfer.RefusalError{
+		{Partition: "", Reason: transfer.ReservedKey, Entries: 1, First: []byte("!mine!1")},
 		{Partition: "a", Reason: transfer.Expires, Entries: 2, First: []byte("a/x")},
 		{Partition: "a", Reason: transfer.HasMeta, Entries: 1, First: []byte("a/y")},
 		{Partition: "", Reason: transfer.HasMeta, Entries: 1, First: []byte("b")},

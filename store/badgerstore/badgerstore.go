@@ -116,6 +116,7 @@ func limits(db *badger.DB, opts badger.Options) store.Limits {
 		EntryOverhead: 24,
 		KeyBytes:      65000,
 		ValueBytes:    int(opts.ValueLogFileSize),
+		Reserved:      badgerPrefix,
 		ApartBytes:    max(1, int(opts.ValueThreshold)),
 	}
 	switch {

@@ -258,7 +258,7 @@ func TestLimits(t *testing.T) {
 			want := store.Limits{
 				TxnEntries: test.entries, TxnBytes: test.bytes, EntryOverhead: 24,
 				ApartBytes: test.apart, KeyBytes: 65000, ValueBytes: test.valueBytes, TornValueBytes: test.tornValueBytes,
-				Volatile: test.tornValueBytes > 0,
+				Volatile: test.tornValueBytes > 0, Reserved: "!badger!",
 			}
 			st := lend(t, openBadger(t, test.opts))
 			if diff := cmp.Diff(want, st.Limits()); diff != "" {

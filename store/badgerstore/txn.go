@@ -15,7 +15,7 @@ import (
 )
 
 // badgerPrefix is the part of the keyspace that Badger keeps for itself.
-var badgerPrefix = []byte("!badger!")
+const badgerPrefix = "!badger!"
 
 // reader implements store.Reader over one Badger transaction.
 type reader struct {
@@ -295,7 +295,7 @@ func (t *txn) admit(e store.Entry) error {
 		return fmt.Errorf("%w: it is empty", store.ErrInvalidKey)
 	case len(e.Key) > l.KeyBytes:
 		return fmt.Errorf("%w: it has %d bytes and may have %d", store.ErrInvalidKey, len(e.Key), l.KeyBytes)
-	case bytes.HasPrefix(e.Key, badgerPrefix):
+	case bytes.HasPrefix(e.Key, []byte(badgerPrefix)):
 		return fmt.Errorf("%w: the prefix %s is reserved by Badger", store.ErrInvalidKey, badgerPrefix)
 	case len(e.Value) > l.ValueBytes:
 		return fmt.Errorf("%w: it has %d bytes and may have %d", store.ErrValueTooBig, len(e.Value), l.ValueBytes)

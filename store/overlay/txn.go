@@ -1,6 +1,7 @@
 package overlay
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -212,6 +213,8 @@ func (t *txn) admit(e store.Entry) error {
 		return fmt.Errorf("%w: it is empty", store.ErrInvalidKey)
 	case len(e.Key) > l.KeyBytes:
 		return fmt.Errorf("%w: it has %d bytes and may have %d", store.ErrInvalidKey, len(e.Key), l.KeyBytes)
+	case l.Reserved != "" && bytes.HasPrefix(e.Key, []byte(l.Reserved)):
+		return fmt.Errorf("%w: the prefix %s is reserved by the store", store.ErrInvalidKey, l.Reserved)
 	case len(e.Value) > l.ValueBytes:
 		return fmt.Errorf("%w: it has %d bytes and may have %d", store.ErrValueTooBig, len(e.Value), l.ValueBytes)
 	}

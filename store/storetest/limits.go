@@ -52,6 +52,21 @@ var limitChecks = []check{
 			return err
 		})
 	}},
+	{"Limits/Reserved", func(t *testing.T, st store.Store) {
+		reserved := []byte(st.Limits().Reserved)
+		if len(reserved) == 0 {
+			return
+		}
+		err := st.Update(t.Context(), func(tx store.Txn) error { return tx.Set(store.Entry{Key: reserved}) })
+		if !errors.Is(err, store.ErrInvalidKey) {
+			t.Errorf("Set of a reserved key = %v; want ErrInvalidKey", err)
+		}
+		err = st.Update(t.Context(), func(tx store.Txn) error { return tx.Delete(append(reserved, 'k')) })
+		if !errors.Is(err, store.ErrInvalidKey) {
+			t.Errorf("Delete of a reserved key = %v; want ErrInvalidKey", err)
+		}
+		put(t, st, store.Entry{Key: reserved[:len(reserved)-1]})
+	}},
 	{"Limits/Value", func(t *testing.T, st store.Store) {
 		l := st.Limits()
 		if l.ValueBytes > affordableBytes {
