@@ -61,9 +61,13 @@ var prefixes atomic.Int64
 //	load STORE FILE             writes the entries of a dump
 //	await FILE                  waits until the file is there
 //	tls                         makes ETCD a server that wants certificates, and writes ca.pem, client.pem and client-key.pem
+//	full                        makes ETCD a server with a quota of 4 MiB, and writes rows.txt, of 10 MB
+//	room                        starts it again with a larger one, and clears its alarm
 //	users                       makes ETCD a server with the users root and app, who may only what is under app/
 func TestScripts(t *testing.T) {
 	shared := server(t, nil)
+	full := small{config: etcdtest.NewConfig(t.TempDir(), "small")}
+	t.Cleanup(full.stop)
 	testscript.Run(t, testscript.Params{
 		Dir: "../../testdata/cli",
 		Setup: func(e *testscript.Env) error {
@@ -82,13 +86,58 @@ func TestScripts(t *testing.T) {
 			"tls": func(ts *testscript.TestScript, _ bool, _ []string) {
 				useServer(ts.Setenv, server(t, func(c *embed.Config) { ts.Check(wantCertificates(c, ts.MkAbs("."))) }))
 			},
+			"full": func(ts *testscript.TestScript, _ bool, _ []string) {
+				address, err := full.start()
+				ts.Check(err)
+				useServer(ts.Setenv, address)
+				var rows bytes.Buffer
+				for i := range 10_000 {
+					fmt.Fprintf(&rows, "%q hex:%02000x\n", fmt.Sprintf("notes/%04d", i), i)
+				}
+				ts.Check(os.WriteFile(ts.MkAbs("rows.txt"), rows.Bytes(), 0o600))
+			},
+			"room": func(ts *testscript.TestScript, _ bool, _ []string) { ts.Check(full.grow()) },
 			"users": func(ts *testscript.TestScript, _ bool, _ []string) {
 				address := server(t, func(c *embed.Config) { c.BcryptCost = 4 }) // the least: no password is guessed here
-				ts.Check(addUsers(address))
+				ts.Check(do(address, addUsers))
 				useServer(ts.Setenv, address)
 			},
 		},
 	})
+}
+
+// A small server has a quota that is soon used up.
+type small struct {
+	config *embed.Config
+	member *embed.Etcd
+}
+
+func (s *small) start() (address string, err error) {
+	s.config.QuotaBackendBytes = 4 << 20
+	s.member, address, err = etcdtest.Start(s.config)
+	return address, err
+}
+
+// grow starts it again, at the same address, with a larger quota, and clears its alarm.
+func (s *small) grow() (err error) {
+	address := s.member.Clients[0].Addr().String()
+	s.stop()
+	s.config.QuotaBackendBytes = 0 // 2 GiB
+	s.config.ListenClientUrls[0].Host = address
+	if s.member, _, err = etcdtest.Start(s.config); err != nil {
+		return err
+	}
+	return do(address, func(ctx context.Context, client *clientv3.Client) error {
+		_, err := client.AlarmDisarm(ctx, &clientv3.AlarmMember{})
+		return err
+	})
+}
+
+func (s *small) stop() {
+	if s.member != nil {
+		s.member.Close()
+	}
+	s.member = nil
 }
 
 func useServer(setenv func(key, value string), address string) { setenv("ETCD", address) }
@@ -108,14 +157,18 @@ func exits(ts *testscript.TestScript, _ bool, args []string) {
 	}
 }
 
-// addUsers gives the server users, who log in from then on.
-func addUsers(address string) error {
+// do calls task with a client of the server.
+func do(address string, task func(context.Context, *clientv3.Client) error) error {
 	client, err := clientv3.New(clientv3.Config{Endpoints: []string{address}, Logger: zap.NewNop()})
 	if err != nil {
 		return err
 	}
 	defer func() { _ = client.Close() }()
-	ctx := context.Background()
+	return task(context.Background(), client)
+}
+
+// addUsers gives the server users, who log in from then on.
+func addUsers(ctx context.Context, client *clientv3.Client) error {
 	for _, do := range []func() (any, error){
 		func() (any, error) { return client.RoleAdd(ctx, "root") },
 		func() (any, error) { return client.UserAdd(ctx, "root", "rootword") },
