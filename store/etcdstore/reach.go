@@ -102,7 +102,7 @@ func hinted(text string, encrypted bool, config *tls.Config) string {
 	switch {
 	case ended && !encrypted:
 		text += "; it may want TLS"
-	case strings.HasPrefix(text, "authentication handshake failed") && ended:
+	case ended && strings.HasPrefix(text, "authentication handshake failed") && !strings.Contains(text, "tls:"):
 		text += "; it may not speak TLS"
 	case ended && (config == nil || len(config.Certificates) == 0):
 		text += "; it may want a client certificate"
