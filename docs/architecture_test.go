@@ -3,6 +3,7 @@ package docs_test
 import (
 	"maps"
 	"os"
+	"os/exec"
 	"regexp"
 	"slices"
 	"strings"
@@ -74,8 +75,13 @@ func moduleImports(t *testing.T) map[string][]string {
 	const module = "github.com/kvmigrate/kvmigrate/"
 	imports := map[string][]string{}
 	for _, dir := range []string{"..", "../store/etcdstore"} {
-		lines := run(t, dir, nil, "go", "list", "-f", `{{.Name}} {{.ImportPath}}{{range .Imports}} {{.}}{{end}}`, "./...")
-		for line := range strings.Lines(lines) {
+		list := exec.CommandContext(t.Context(), "go", "list", "-f", `{{.Name}} {{.ImportPath}}{{range .Imports}} {{.}}{{end}}`, "./...")
+		list.Dir, list.Stderr = dir, t.Output() // where it says what it downloads
+		lines, err := list.Output()
+		if err != nil {
+			t.Fatal(err)
+		}
+		for line := range strings.Lines(string(lines)) {
 			fields := strings.Fields(line)
 			from := strings.TrimPrefix(fields[1], module)
 			if fields[0] == "main" || from == "docs" || strings.Contains(from, "internal/") {
