@@ -2,8 +2,8 @@ package migrate
 
 import (
 	"bytes"
-	"iter"
 
+	"github.com/kvmigrate/kvmigrate/migrate/internal/instep"
 	"github.com/kvmigrate/kvmigrate/store"
 )
 
@@ -16,56 +16,17 @@ import (
 // size, holds one entry of each beside its result. The error is one of reading.
 func Compare(before, after store.Reader, prefix []byte, samples int) ([]PartitionDiff, error) {
 	d := newDiffer(samples)
-	old, stopOld := iter.Pull2(before.Scan(store.Scan{Prefix: prefix}))
-	defer stopOld()
-	now, stopNow := iter.Pull2(after.Scan(store.Scan{Prefix: prefix}))
-	defer stopNow()
-	a, err := pull(old)
-	if err != nil {
-		return nil, err
-	}
-	b, err := pull(now)
-	for a != nil || b != nil {
-		if err != nil {
+	for p, err := range instep.Pairs(before.Scan(store.Scan{Prefix: prefix}), after.Scan(store.Scan{Prefix: prefix})) {
+		switch {
+		case err != nil:
 			return nil, err
-		}
-		switch order := compareKeys(a, b); {
-		case order < 0:
-			d.add(a.Key, a, nil)
-			a, err = pull(old)
-		case order > 0:
-			d.add(b.Key, nil, b)
-			b, err = pull(now)
-		default:
-			if !same(*a, *b) {
-				d.add(a.Key, a, b)
-			}
-			if a, err = pull(old); err == nil {
-				b, err = pull(now)
-			}
+		case p.A == nil:
+			d.add(p.B.Key, nil, p.B)
+		case p.B == nil || !same(*p.A, *p.B):
+			d.add(p.A.Key, p.A, p.B)
 		}
 	}
-	return d.partitionDiffs(), err
-}
-
-// pull returns the next entry, nil at the end.
-func pull(next func() (store.Entry, error, bool)) (*store.Entry, error) {
-	e, err, ok := next()
-	if !ok || err != nil {
-		return nil, err
-	}
-	return &e, nil
-}
-
-// compareKeys orders nil, the end of a scan, after every entry.
-func compareKeys(a, b *store.Entry) int {
-	switch {
-	case a == nil:
-		return 1
-	case b == nil:
-		return -1
-	}
-	return bytes.Compare(a.Key, b.Key)
+	return d.partitionDiffs(), nil
 }
 
 // same reports whether two entries of one key are the same to Compare.

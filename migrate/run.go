@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/kvmigrate/kvmigrate/migrate/internal/certain"
 	"github.com/kvmigrate/kvmigrate/store"
 )
 
@@ -144,9 +145,6 @@ type outcome struct {
 	visited, visitedBytes uint64    // in the phase of the last step
 }
 
-// maxUnknown is how many commits in a row may have an unknown outcome.
-const maxUnknown = 5
-
 // steps takes the migration to its end or its first error: one step alone, which
 // also makes this run the one that holds the lock, and after a batch of rows as
 // many at a time as the author and the options allow.
@@ -180,7 +178,7 @@ func (u *run) steps(ctx context.Context) outcome {
 		case errors.As(next.err, &overflow):
 			limit = overflow.rows / 2
 		case errors.Is(next.err, errAgain):
-		case errors.Is(next.err, store.ErrUnknown) && unknown < maxUnknown && ctx.Err() == nil:
+		case errors.Is(next.err, store.ErrUnknown) && unknown < certain.MaxUnknown && ctx.Err() == nil:
 			unknown++
 			u.lock = nil
 		case next.err != nil:

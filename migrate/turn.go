@@ -9,6 +9,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/kvmigrate/kvmigrate/migrate/internal/certain"
 	"github.com/kvmigrate/kvmigrate/store"
 	"github.com/kvmigrate/kvmigrate/store/value"
 )
@@ -116,7 +117,7 @@ func (t *turn) take(ctx context.Context, alive func(turnRecord, []byte) bool) (t
 	if t.lock, err = t.newLock(); err != nil {
 		return false, err
 	}
-	err = t.certainly(ctx, func(txn store.Txn) error {
+	err = certain.Update(ctx, t.store, func(txn store.Txn) error {
 		taken = false
 		other, stored, err := t.readTurn(txn)
 		switch {
@@ -135,17 +136,6 @@ func (t *turn) take(ctx context.Context, alive func(turnRecord, []byte) bool) (t
 		return txn.Set(store.Entry{Key: t.keys.lock, Value: t.lock})
 	})
 	return taken && err == nil, err
-}
-
-// certainly runs fn in a transaction until it is known whether that is committed. fn
-// has to see for itself whether it was before.
-func (r *Runner) certainly(ctx context.Context, fn func(store.Txn) error) error {
-	for unknown := 0; ; unknown++ {
-		err := store.Update(ctx, r.store, fn)
-		if !errors.Is(err, store.ErrUnknown) || unknown == maxUnknown || ctx.Err() != nil {
-			return err
-		}
-	}
 }
 
 // run migrates up to target, keeps the turn meanwhile and gives it back.
@@ -311,7 +301,7 @@ func (t *turn) fence(ctx context.Context) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	err = t.certainly(ctx, func(txn store.Txn) error {
+	err = certain.Update(ctx, t.store, func(txn store.Txn) error {
 		if err := t.held(txn); err != nil {
 			return err
 		}

@@ -2,10 +2,7 @@ package cluster
 
 import (
 	"context"
-	"errors"
 	"time"
-
-	"github.com/kvmigrate/kvmigrate/store"
 )
 
 // A clock is the time as a simulation can have it, too.
@@ -26,19 +23,5 @@ func (wallClock) Sleep(ctx context.Context, d time.Duration) error {
 		return ctx.Err()
 	case <-timer.C:
 		return nil
-	}
-}
-
-// maxUnknown is how many commits in a row may have an unknown outcome.
-const maxUnknown = 5
-
-// certainly runs fn in a transaction until it is known to be committed. fn must come
-// to the same when it is committed twice.
-func certainly(ctx context.Context, st store.Store, fn func(store.Txn) error) error {
-	for unknown := 0; ; unknown++ {
-		err := store.Update(ctx, st, fn)
-		if !errors.Is(err, store.ErrUnknown) || unknown == maxUnknown || ctx.Err() != nil {
-			return err
-		}
 	}
 }

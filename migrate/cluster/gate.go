@@ -8,6 +8,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/kvmigrate/kvmigrate/migrate/internal/certain"
 	"github.com/kvmigrate/kvmigrate/migrate/internal/pulse"
 	"github.com/kvmigrate/kvmigrate/store"
 )
@@ -50,7 +51,7 @@ func (g *Gate) Pass(ctx context.Context, from, to uint32) (open uint32, holders 
 	}
 	for open > from {
 		next := intent{Target: open, Floor: g.Floor(open), Program: g.Program}
-		if err := certainly(ctx, g.Store, func(txn store.Txn) error { return k.announce(txn, next) }); err != nil {
+		if err := certain.Update(ctx, g.Store, func(txn store.Txn) error { return k.announce(txn, next) }); err != nil {
 			return from, nil, fmt.Errorf("%s schema: announce v%d to its nodes: %w", g.Schema, open, err)
 		}
 		// Who registered before the intent stood is seen now, who does so after it
@@ -63,7 +64,7 @@ func (g *Gate) Pass(ctx context.Context, from, to uint32) (open uint32, holders 
 			open, holders = reached, again
 			continue
 		}
-		if err := certainly(ctx, g.Store, func(txn store.Txn) error { return k.shut(txn, next) }); err != nil {
+		if err := certain.Update(ctx, g.Store, func(txn store.Txn) error { return k.shut(txn, next) }); err != nil {
 			return from, nil, fmt.Errorf("%s schema: close it to its nodes: %w", g.Schema, err)
 		}
 		return open, holders, nil
@@ -83,7 +84,7 @@ func (g *Gate) begin() {
 // called at the end of each turn in which Pass was.
 func (g *Gate) Withdraw(ctx context.Context) error {
 	k := newKeys(g.Schema)
-	err := certainly(ctx, g.Store, k.withdraw)
+	err := certain.Update(ctx, g.Store, k.withdraw)
 	if err != nil {
 		return fmt.Errorf("%s schema: open it to its nodes: %w", g.Schema, err)
 	}
@@ -158,7 +159,7 @@ func (g *Gate) holders(nodes []sighting, version uint32) (holders []Node) {
 }
 
 func (g *Gate) evict(ctx context.Context, k keys, n sighting) error {
-	err := certainly(ctx, g.Store, func(txn store.Txn) error { return k.evict(txn, n) })
+	err := certain.Update(ctx, g.Store, func(txn store.Txn) error { return k.evict(txn, n) })
 	if err == nil {
 		log := g.Logger
 		if log == nil {

@@ -13,6 +13,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/kvmigrate/kvmigrate/migrate/internal/certain"
 	"github.com/kvmigrate/kvmigrate/migrate/internal/pulse"
 	"github.com/kvmigrate/kvmigrate/migrate/internal/schema"
 	"github.com/kvmigrate/kvmigrate/store"
@@ -189,7 +190,7 @@ func (m *Member) Leave(ctx context.Context) error {
 		<-m.stopped
 	}
 	m.end(fmt.Errorf("%s schema: %w", m.keys.schema, ErrLeft))
-	err := certainly(ctx, m.store, func(txn store.Txn) error { return m.keys.remove(txn, m.node.ID) })
+	err := certain.Update(ctx, m.store, func(txn store.Txn) error { return m.keys.remove(txn, m.node.ID) })
 	if err != nil {
 		return fmt.Errorf("%s schema: leave: %w", m.keys.schema, err)
 	}
@@ -273,7 +274,7 @@ func (m *Member) look(ctx context.Context) error {
 func (m *Member) sign(ctx context.Context, do func(store.Txn, Node, uint64) (uint32, error)) error {
 	m.beat++ // also after one that failed, which may be there
 	var version uint32
-	err := certainly(ctx, m.store, func(txn store.Txn) (err error) {
+	err := certain.Update(ctx, m.store, func(txn store.Txn) (err error) {
 		version, err = do(txn, m.node, m.beat)
 		return err
 	})
@@ -333,7 +334,7 @@ func (m *Member) upgrade(ctx context.Context) (state upgradeState, err error) {
 		return state, err
 	}
 	m.log.WarnContext(ctx, fmt.Sprintf("%s schema: who was to upgrade it is dead and has changed nothing yet: the upgrade is taken back", k.schema))
-	return none, certainly(ctx, m.store, func(txn store.Txn) error { return k.abandon(txn, turn) })
+	return none, certain.Update(ctx, m.store, func(txn store.Txn) error { return k.abandon(txn, turn) })
 }
 
 // A migrator is what is seen of the process that has the turn to migrate.

@@ -12,6 +12,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/kvmigrate/kvmigrate/migrate/internal/certain"
 	"github.com/kvmigrate/kvmigrate/migrate/internal/pulse"
 	"github.com/kvmigrate/kvmigrate/store"
 	"github.com/kvmigrate/kvmigrate/store/value"
@@ -286,7 +287,7 @@ func (t *simTurn) held(txn store.Txn) error {
 // by then or never will be.
 func (t *simTurn) settle(ctx context.Context) error {
 	lock := []byte(t.world.newID())
-	err := certainly(ctx, t.world.store, func(txn store.Txn) error {
+	err := certain.Update(ctx, t.world.store, func(txn store.Txn) error {
 		data, err := get(txn, simKeys.turn)
 		if err != nil {
 			return err

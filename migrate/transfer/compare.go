@@ -11,6 +11,7 @@ import (
 
 	"github.com/hashicorp/go-multierror"
 
+	"github.com/kvmigrate/kvmigrate/migrate/internal/instep"
 	"github.com/kvmigrate/kvmigrate/store"
 )
 
@@ -113,36 +114,12 @@ func (p pair) same() bool {
 // leaves out those that expired on one side before the other was read.
 func (c *transfer) pairs(ctx context.Context) iter.Seq2[pair, error] {
 	return func(yield func(pair, error) bool) {
-		nextSource, stop := iter.Pull2(copied(entries(ctx, c.from, nil)))
-		defer stop()
-		nextDestination, stop := iter.Pull2(copied(entries(ctx, c.to, nil)))
-		defer stop()
-		s, err := pull(nextSource)
-		var d *store.Entry
-		if err == nil {
-			d, err = pull(nextDestination)
-		}
-		for err == nil && (s != nil || d != nil) {
-			var p pair
-			if order := compareKeys(s, d); order == 0 {
-				p = pair{s, d}
-			} else if order < 0 {
-				p.source = s
-			} else {
-				p.destination = d
-			}
-			if !p.expired() && !yield(p, nil) {
+		source, destination := copied(entries(ctx, c.from, nil)), copied(entries(ctx, c.to, nil))
+		for p, err := range instep.Pairs(source, destination) {
+			at := pair{source: p.A, destination: p.B}
+			if (err != nil || !at.expired()) && !yield(at, err) {
 				return
 			}
-			if p.source != nil {
-				s, err = pull(nextSource)
-			}
-			if p.destination != nil && err == nil {
-				d, err = pull(nextDestination)
-			}
-		}
-		if err != nil {
-			yield(pair{}, err)
 		}
 	}
 }
@@ -157,26 +134,6 @@ func (p pair) expired() bool {
 		e = p.destination
 	}
 	return e.ExpiresAt != 0 && e.ExpiresAt <= uint64(time.Now().Unix())
-}
-
-// compareKeys orders the next entries of two sides; a side that has ended comes last.
-func compareKeys(a, b *store.Entry) int {
-	switch {
-	case a == nil:
-		return 1
-	case b == nil:
-		return -1
-	}
-	return bytes.Compare(a.Key, b.Key)
-}
-
-// pull returns the next entry, nil at the end.
-func pull(next func() (store.Entry, error, bool)) (*store.Entry, error) {
-	e, err, ok := next()
-	if err != nil || !ok {
-		return nil, err
-	}
-	return &e, nil
 }
 
 // copied yields those of all that a copy has.

@@ -45,6 +45,7 @@ import (
 
 	"github.com/dustin/go-humanize"
 
+	"github.com/kvmigrate/kvmigrate/migrate/internal/certain"
 	"github.com/kvmigrate/kvmigrate/store"
 )
 
@@ -164,9 +165,6 @@ const (
 	batchEntries = 1000
 	batchBytes   = 1 << 20
 )
-
-// maxUnknown is how many commits in a row may have an unknown outcome.
-const maxUnknown = 5
 
 // run copies what is left, compares, and makes the destination a store.
 func (c *transfer) run(ctx context.Context) error {
@@ -312,7 +310,7 @@ func (c *transfer) begin(ctx context.Context) (already bool, err error) {
 	_, _ = rand.Read(token) // never fails
 	started := time.Now().UnixMilli()
 	inUse := false
-	err = c.certain(ctx, func(tx store.Txn) error {
+	err = certain.Update(ctx, c.to, func(tx store.Txn) error {
 		inUse = false
 		next := record{Fingerprint: fingerprint, Started: started, Total: c.total()}
 		old, err := readRecord(tx)
@@ -405,7 +403,7 @@ func (c *transfer) commit(ctx context.Context, batch []store.Entry) error {
 		return err
 	}
 	before, stored := c.record, c.stored
-	err = c.certain(ctx, func(tx store.Txn) error {
+	err = certain.Update(ctx, c.to, func(tx store.Txn) error {
 		found, err := get(tx, recordKey)
 		switch {
 		case err != nil:
@@ -454,20 +452,9 @@ func (c *transfer) put(tx store.Txn, r record) error {
 	return tx.Set(store.Entry{Key: recordKey, Value: encoded})
 }
 
-// certain runs fn in a transaction, again as long as its outcome is unknown. fn reads
-// the record and changes it, so that of two attempts one conflicts.
-func (c *transfer) certain(ctx context.Context, fn func(store.Txn) error) error {
-	for unknown := 1; ; unknown++ {
-		err := store.Update(ctx, c.to, fn)
-		if !errors.Is(err, store.ErrUnknown) || unknown == maxUnknown || ctx.Err() != nil {
-			return err
-		}
-	}
-}
-
 // finish makes the destination a store: it writes the versions and removes the record.
 func (c *transfer) finish(ctx context.Context) error {
-	return c.certain(ctx, func(tx store.Txn) error {
+	return certain.Update(ctx, c.to, func(tx store.Txn) error {
 		found, err := get(tx, recordKey)
 		if err != nil {
 			return err
