@@ -6,6 +6,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"log/slog"
 	"time"
 
 	"github.com/kvmigrate/kvmigrate/migrate/internal/certain"
@@ -80,11 +81,15 @@ func (up *upgrade) begin(m Migration, p *Progress) *run {
 }
 
 func (r *Runner) logBegin(ctx context.Context, m Migration) {
-	r.log.InfoContext(ctx, fmt.Sprintf("migrating v%d -> v%d: %s", m.from(), m.Version, m.describe()))
+	if r.log.Enabled(ctx, slog.LevelInfo) {
+		r.log.InfoContext(ctx, fmt.Sprintf("migrating v%d -> v%d: %s", m.from(), m.Version, m.describe()))
+	}
 }
 
 func (r *Runner) logDone(ctx context.Context, m Migration) {
-	r.log.InfoContext(ctx, fmt.Sprintf("%s schema version updated to v%d", r.schema, m.Version))
+	if r.log.Enabled(ctx, slog.LevelInfo) {
+		r.log.InfoContext(ctx, fmt.Sprintf("%s schema version updated to v%d", r.schema, m.Version))
+	}
 }
 
 // apply runs one migration, which goes on from p if it was interrupted. It
@@ -237,12 +242,17 @@ func (u *run) position(txn store.Txn) (Progress, error) {
 		return Progress{}, err
 	}
 	if under == nil {
-		return Progress{
-			Version: u.m.Version, Name: u.m.Name, Started: u.started, Phase: 1, unstored: !stored,
-			fingerprint: u.registry.ladder().fingerprint(u.m.Version).String(),
-		}, nil
+		return u.beginning(stored), nil
 	}
 	return *under, u.resumable(under, version, u.m.Version)
+}
+
+// beginning is where a migration begins, in a store that has a version if stored.
+func (u *run) beginning(stored bool) Progress {
+	return Progress{
+		Version: u.m.Version, Name: u.m.Name, Started: u.started, Phase: 1, unstored: !stored,
+		fingerprint: u.registry.ladder().fingerprint(u.m.Version).String(),
+	}
 }
 
 // work runs the step that begins at at. If the Up asked for rows, it reads a

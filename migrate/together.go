@@ -61,12 +61,15 @@ func (g *group) run(ctx context.Context, txn store.Txn) error {
 	g.outcomes = g.outcomes[:0]
 	for began := time.Now(); len(g.outcomes) < len(g.pending) && time.Since(began) < togetherTime; {
 		u := g.begin(g.pending[len(g.outcomes)], nil)
-		at, err := u.position(txn)
-		if err != nil {
-			return err
-		}
-		if at.Transactions > 0 {
-			return errAlone // a rival has begun it
+		at := u.beginning(true) // after those before it
+		if len(g.outcomes) == 0 {
+			var err error
+			if at, err = u.position(txn); err != nil {
+				return err
+			}
+			if at.Transactions > 0 {
+				return errAlone // a rival has begun it
+			}
 		}
 		stepped := time.Now()
 		tx, err := u.callUp(ctx, txn, at)
