@@ -200,15 +200,25 @@ func (r *Registry) ladder() *ladder {
 }
 
 func newLadder(migrations []Migration, misplaced []error) *ladder {
-	byVersion := func(a, b Migration) int { return cmp.Compare(a.Version, b.Version) }
-	if !slices.IsSortedFunc(migrations, byVersion) {
+	if !inOrder(migrations) {
 		migrations = slices.Clone(migrations)
-		slices.SortStableFunc(migrations, byVersion)
+		slices.SortStableFunc(migrations, func(a, b Migration) int { return cmp.Compare(a.Version, b.Version) })
 	}
 	l := &ladder{migrations: migrations}
 	l.faults = multierror.Append(faults(migrations), misplaced...).ErrorOrNil()
 	l.chain()
 	return l
+}
+
+// inOrder reports whether migrations are in order of their versions. A function that
+// compares two would be given copies of them, each larger than all else there is to read.
+func inOrder(migrations []Migration) bool {
+	for i := 1; i < len(migrations); i++ {
+		if migrations[i].Version < migrations[i-1].Version {
+			return false
+		}
+	}
+	return true
 }
 
 func faults(sorted []Migration) (faults *multierror.Error) {
