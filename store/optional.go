@@ -1,6 +1,9 @@
 package store
 
-import "context"
+import (
+	"context"
+	"iter"
+)
 
 // As returns st as a T, which is one of the interfaces that a Store need not have, or
 // else the first T among the stores that st wraps. A Store that wraps another says so by
@@ -56,4 +59,17 @@ type Locator interface {
 type Sharer interface {
 	// Shared reports whether other processes can write the store while it is open.
 	Shared() bool
+}
+
+// A Loader is a Store that can be filled faster than by transactions, as long as nobody
+// else uses it. A Store need not be one.
+type Loader interface {
+	// Load fills the store, which must be empty, with entries, each of which is valid
+	// until the next one is asked for, and makes them durable. Their keys must be in
+	// order, and each there once. The error matches [ErrUnsupported] if the store
+	// cannot be loaded; then no entry was asked for. It is that of entries if they end
+	// with one, and otherwise like those of [Txn.Set]. After any but the first the store
+	// holds some of the entries, and so it does after a kill: only a store that is then
+	// thrown away can be loaded.
+	Load(ctx context.Context, entries iter.Seq2[Entry, error]) error
 }

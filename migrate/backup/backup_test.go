@@ -117,6 +117,33 @@ func files(t testing.TB, dir string) []string {
 	return names
 }
 
+// replaced returns a store whose files were replaced by those of a backup.
+func replaced(t testing.TB, path string) store.Store {
+	t.Helper()
+	dir, o := filepath.Join(t.TempDir(), "store"), badgerstore.Options{Configure: badgerstore.Small}
+	_, err := badgerstore.Replace(t.Context(), dir, o,
+		func(ctx context.Context, st *badgerstore.Store) error {
+			_, err := backup.Restore(ctx, path, st, backup.RestoreOptions{Uncompared: true})
+			return err
+		},
+		func(ctx context.Context, st *badgerstore.Store) error {
+			return backup.Compare(ctx, path, st, backup.RestoreOptions{})
+		})
+	if err != nil {
+		t.Fatal(err)
+	}
+	st, err := badgerstore.Open(t.Context(), dir, o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := st.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+	return st
+}
+
 // sample are entries of every kind.
 func sample() []store.Entry {
 	return []store.Entry{
@@ -166,6 +193,9 @@ func TestRoundTrip(t *testing.T) {
 			}
 			if err := backup.Compare(t.Context(), taken.Path, to, backup.RestoreOptions{}); err != nil {
 				t.Errorf("Compare: %v", err)
+			}
+			if diff := cmp.Diff(contents(t, from), contents(t, replaced(t, taken.Path))); diff != "" {
+				t.Errorf("store that was replaced (-saved +restored):\n%s", diff)
 			}
 			put(t, to, entry("another", ""))
 			if err := backup.Compare(t.Context(), taken.Path, to, backup.RestoreOptions{}); !errors.Is(err, backup.ErrDifferent) {
@@ -402,6 +432,9 @@ func TestExpired(t *testing.T) {
 	}
 	if diff := cmp.Diff(contents(t, st), contents(t, to)); diff != "" {
 		t.Errorf("restored store (-want +got):\n%s", diff)
+	}
+	if diff := cmp.Diff(contents(t, st), contents(t, replaced(t, first.Path))); diff != "" {
+		t.Errorf("store that was replaced (-want +got):\n%s", diff)
 	}
 }
 

@@ -19,7 +19,7 @@ func ExampleRestore() {
 	defer remove()
 
 	ctx := context.Background()
-	o := backup.RestoreOptions{Schema: "notes"}
+	o := backup.RestoreOptions{Schema: "notes", Uncompared: true} // until it is open again
 	old, err := badgerstore.Replace(ctx, dir, badgerstore.Options{Configure: badgerstore.Small},
 		func(ctx context.Context, st *badgerstore.Store) error {
 			_, err := backup.Restore(ctx, file, st, o)

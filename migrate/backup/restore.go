@@ -80,6 +80,10 @@ type RestoreOptions struct {
 	// has one.
 	Key []byte
 
+	// Uncompared leaves it to the caller to [Compare] the two, which is more worth once
+	// the store was closed and opened again.
+	Uncompared bool
+
 	// Observer, if not nil, is told how far it is, about once a second and at
 	// the end of each stage, by one goroutine.
 	Observer func(Progress)
@@ -108,8 +112,11 @@ func Restore(ctx context.Context, path string, st store.Store, ro RestoreOptions
 		return o.info, err
 	}
 	begun := false
-	err = o.restore(ctx, st, key, m, &begun)
-	if err == nil {
+	loaded, err := o.load(ctx, st, key, m)
+	if !loaded {
+		err = o.restore(ctx, st, key, m, &begun)
+	}
+	if err == nil && !ro.Uncompared {
 		err = o.compareWith(ctx, st, key, m)
 	}
 	if err != nil && begun {
@@ -185,6 +192,46 @@ const (
 	batchBytes   = 1 << 20
 	committing   = 3
 )
+
+// load has st load all entries, if it can. That needs no mark: whoever has such a store
+// throws it away if it is not filled.
+func (o *opened) load(ctx context.Context, st store.Store, key []byte, m *meter) (loaded bool, err error) {
+	l, ok := store.As[store.Loader](st)
+	if !ok {
+		return false, nil
+	}
+	err = l.Load(ctx, func(yield func(store.Entry, error) bool) {
+		m.begin(Restoring, o.info.Entries)
+		a, err := o.ahead(ctx, key)
+		if err != nil {
+			yield(store.Entry{}, err)
+			return
+		}
+		defer a.close()
+		for {
+			e, err := a.entry()
+			if errors.Is(err, io.EOF) {
+				return
+			}
+			if err == nil {
+				m.add(e)
+				if expired(e, time.Now()) {
+					continue
+				}
+			}
+			if !yield(e, err) || err != nil {
+				return
+			}
+		}
+	})
+	if errors.Is(err, store.ErrUnsupported) {
+		return false, nil
+	}
+	if err == nil {
+		m.end()
+	}
+	return true, err
+}
 
 // restore writes all entries, between the mark and its removal. begun is set once st is
 // no longer empty.
@@ -282,10 +329,9 @@ func expired(e store.Entry, now time.Time) bool {
 
 // A batch is what the next transaction is to write.
 type batch struct {
-	limits  store.Limits
-	entries []store.Entry
-	bytes   int
-	data    []byte // what the entries are in
+	limits store.Limits
+	chunk
+	bytes int
 }
 
 // holds reports whether e fits beside what the batch has.
@@ -297,14 +343,7 @@ func (b *batch) holds(e store.Entry) bool {
 
 func (b *batch) add(e store.Entry) {
 	b.bytes += b.limits.Cost(e)
-	e.Key, e.Value = b.copy(e.Key), b.copy(e.Value)
-	b.entries = append(b.entries, e)
-}
-
-func (b *batch) copy(p []byte) []byte {
-	begin := len(b.data)
-	b.data = append(b.data, p...)
-	return b.data[begin:len(b.data):len(b.data)]
+	b.chunk.add(e)
 }
 
 func (b *batch) commit(ctx context.Context, st store.Store) error {
@@ -319,7 +358,8 @@ func (b *batch) commit(ctx context.Context, st store.Store) error {
 		}
 		return nil
 	})
-	b.entries, b.data, b.bytes = b.entries[:0], b.data[:0], 0
+	b.reset()
+	b.bytes = 0
 	return err
 }
 
@@ -337,19 +377,19 @@ func (o *opened) compareWith(ctx context.Context, st store.Store, key []byte, m 
 // compare reports whether s holds what the backup does, but for entries that have
 // expired since it was taken. It stops at the first difference.
 func (o *opened) compare(ctx context.Context, s store.Reader, key []byte, m *meter) (same bool, err error) {
-	r, err := o.records(ctx, key)
+	r, err := o.ahead(ctx, key)
 	if err != nil {
 		return false, err
 	}
 	defer r.close()
 	m.begin(Comparing, o.info.Entries)
-	saved, err := r.next(false)
+	saved, err := r.entry()
 	for e, scanErr := range s.Scan(store.Scan{}) {
 		if scanErr != nil {
 			return false, scanErr
 		}
 		for err == nil && expired(saved, time.Now()) && bytes.Compare(saved.Key, e.Key) < 0 {
-			saved, err = r.next(false)
+			saved, err = r.entry()
 		}
 		if errors.Is(err, io.EOF) {
 			return false, nil
@@ -361,13 +401,13 @@ func (o *opened) compare(ctx context.Context, s store.Reader, key []byte, m *met
 			return false, nil
 		}
 		m.add(e)
-		saved, err = r.next(false)
+		saved, err = r.entry()
 	}
 	for err == nil {
 		if !expired(saved, time.Now()) {
 			return false, nil
 		}
-		saved, err = r.next(false)
+		saved, err = r.entry()
 	}
 	if !errors.Is(err, io.EOF) {
 		return false, err

@@ -314,6 +314,7 @@ func (a *app) restoreFile(cmd *cobra.Command, path, name string, fresh bool, o b
 	}
 	opts := a.Badger
 	opts.MustExist, opts.Wait, opts.Logger = false, a.wait, log
+	o.Uncompared = true // until it is open again
 	old, err = badgerstore.Replace(ctx, name, opts,
 		func(ctx context.Context, st *badgerstore.Store) error { return fill(ctx, st) },
 		func(ctx context.Context, st *badgerstore.Store) error { return backup.Compare(ctx, path, st, o) })

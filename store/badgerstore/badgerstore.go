@@ -55,6 +55,8 @@ type Store struct {
 	owned  bool
 	temp   string // the directory to remove on closing, "" if none
 
+	building bool // whether Replace throws it away if it cannot be filled
+
 	// Transactions hold life for reading. Close takes it for good, and from then
 	// on, while it waits for them, no other begins.
 	life    sync.RWMutex

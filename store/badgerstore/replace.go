@@ -152,11 +152,12 @@ func replaceable(dir string, o Options) (empty bool, err error) {
 
 // build makes the new store and has it checked as it is on the disk.
 func build(ctx context.Context, dir string, o Options, fill, check func(context.Context, *Store) error) error {
-	for _, use := range []func(context.Context, *Store) error{fill, check} {
+	for i, use := range []func(context.Context, *Store) error{fill, check} {
 		st, err := Open(ctx, dir, o)
 		if err != nil {
 			return err
 		}
+		st.building = i == 0
 		if err := errors.Join(use(ctx, st), st.Close()); err != nil {
 			return err
 		}

@@ -42,6 +42,19 @@ func fillWith(name string) func(context.Context, *badgerstore.Store) error {
 	}
 }
 
+// loadWith does the same by Load.
+func loadWith(name string) func(context.Context, *badgerstore.Store) error {
+	return func(ctx context.Context, st *badgerstore.Store) error {
+		return st.Load(ctx, func(yield func(store.Entry, error) bool) {
+			for i := range replaceRows {
+				if !yield(store.Entry{Key: fmt.Appendf(nil, "row/%02d", i), Value: []byte(name)}, nil) {
+					return
+				}
+			}
+		})
+	}
+}
+
 // checkIs returns an error unless st is whole and was filled with name.
 func checkIs(name string) func(context.Context, *badgerstore.Store) error {
 	return func(ctx context.Context, st *badgerstore.Store) error {
@@ -354,7 +367,8 @@ func replaceForever(dir string) error {
 				return do(ctx, st)
 			}
 		}
-		old, err := badgerstore.Replace(context.Background(), dir, replaceOptions, say(fillWith(name)), say(checkIs(name)))
+		fill := []func(string) func(context.Context, *badgerstore.Store) error{fillWith, loadWith}[n%2]
+		old, err := badgerstore.Replace(context.Background(), dir, replaceOptions, say(fill(name)), say(checkIs(name)))
 		if err != nil {
 			return err
 		}

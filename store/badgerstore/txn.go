@@ -290,6 +290,19 @@ func (t *txn) write(op string, e store.Entry, do func() error) error {
 // admit checks e against the limits and counts it.
 func (t *txn) admit(e store.Entry) error {
 	l := t.store.limits
+	if err := admit(l, e); err != nil {
+		return err
+	}
+	t.entries++
+	t.bytes += l.Charge(e)
+	if t.entries > l.TxnEntries || t.bytes > l.TxnBytes {
+		return fmt.Errorf("%w: it may have %d writes and %d bytes", store.ErrTxnTooBig, l.TxnEntries, l.TxnBytes)
+	}
+	return nil
+}
+
+// admit checks an entry by itself.
+func admit(l store.Limits, e store.Entry) error {
 	switch {
 	case len(e.Key) == 0:
 		return fmt.Errorf("%w: it is empty", store.ErrInvalidKey)
@@ -299,11 +312,6 @@ func (t *txn) admit(e store.Entry) error {
 		return fmt.Errorf("%w: the prefix %s is reserved by Badger", store.ErrInvalidKey, badgerPrefix)
 	case len(e.Value) > l.ValueBytes:
 		return fmt.Errorf("%w: it has %d bytes and may have %d", store.ErrValueTooBig, len(e.Value), l.ValueBytes)
-	}
-	t.entries++
-	t.bytes += l.Charge(e)
-	if t.entries > l.TxnEntries || t.bytes > l.TxnBytes {
-		return fmt.Errorf("%w: it may have %d writes and %d bytes", store.ErrTxnTooBig, l.TxnEntries, l.TxnBytes)
 	}
 	return nil
 }

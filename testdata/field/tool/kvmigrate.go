@@ -178,10 +178,12 @@ func (k kvmigrate) Backup(ctx context.Context, file string) error {
 }
 
 func restoreKvmigrate(ctx context.Context, file, dir string) error {
-	st, err := badgerstore.Open(ctx, dir, badgerstore.Options{Logger: slog.New(slog.DiscardHandler)})
-	if err != nil {
-		return err
-	}
-	_, err = backup.Restore(ctx, file, st, backup.RestoreOptions{})
-	return errors.Join(err, st.Close())
+	o := backup.RestoreOptions{Uncompared: true} // until it is open again
+	_, err := badgerstore.Replace(ctx, dir, badgerstore.Options{Logger: slog.New(slog.DiscardHandler)},
+		func(ctx context.Context, st *badgerstore.Store) error {
+			_, err := backup.Restore(ctx, file, st, o)
+			return err
+		},
+		func(ctx context.Context, st *badgerstore.Store) error { return backup.Compare(ctx, file, st, o) })
+	return err
 }
