@@ -171,9 +171,11 @@ func checkRoom(ctx context.Context, st store.Store, i Info) error {
 	if err != nil {
 		return err
 	}
-	// What the engine logs is on the disk together with what it made of it.
-	const overhead, least = 32, 32 << 20
-	if need := needed + 2*(i.Bytes+overhead*i.Entries) + least; free < need {
+	// What the engine logs is on the disk together with what it made of it, and what it
+	// needs at any time grows with the store up to what logs take.
+	const overhead, least, logs = 32, 32 << 20, 128 << 20
+	size := i.Bytes + overhead*i.Entries
+	if need := needed + 2*size + min(size, logs) + least; free < need {
 		return &NoSpaceError{Need: need, Free: free}
 	}
 	return nil

@@ -292,9 +292,11 @@ func (c *transfer) fits(ctx context.Context) error {
 	case err != nil:
 		return unwritten(fmt.Errorf("look at the destination: %w", err))
 	}
-	// What the engine logs is on the disk together with what it made of it.
-	const overhead, least = 32, 32 << 20
-	if need := needed + 2*(c.source.bytes+overhead*c.source.entries) + least; free < need {
+	// What the engine logs is on the disk together with what it made of it, and what it
+	// needs at any time grows with the store up to what logs take.
+	const overhead, least, logs = 32, 32 << 20, 128 << 20
+	size := c.source.bytes + overhead*c.source.entries
+	if need := needed + 2*size + min(size, logs) + least; free < need {
 		return unwritten(refused(fmt.Errorf("%w of the destination: about %s are needed and %s are free; make room, and run it again",
 			store.ErrNoSpace, humanize.IBytes(need), humanize.IBytes(free))))
 	}

@@ -505,3 +505,19 @@ func TestSize(t *testing.T) {
 		t.Error(err)
 	}
 }
+
+// TestFreeOfSmallStore: a store that holds next to nothing does not ask for the room of
+// two full memtables, which a small disk does not have.
+func TestFreeOfSmallStore(t *testing.T) {
+	st, err := badgerstore.Open(t.Context(), t.TempDir(), badgerstore.Options{Logger: slog.New(slog.DiscardHandler)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, needed, err := st.Free(t.Context())
+	if most := uint64(40 << 20); err != nil || needed > most {
+		t.Errorf("Free of an empty store says that %d are needed, %v; want at most %d", needed, err, most)
+	}
+	if err := st.Close(); err != nil {
+		t.Error(err)
+	}
+}

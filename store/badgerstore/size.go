@@ -42,11 +42,15 @@ func (s *Store) used() (bytes uint64, err error) {
 	return bytes, nil
 }
 
+// burst is more than a program writes before it looks for room again.
+const burst = 32 << 20
+
 // Free implements [store.Spacer]: what is free in the fuller of the directories, and
-// what Badger itself needs on the way: two memtables and a compaction of its first
-// level, which is twice the store at most. Badger maps its files into memory, and the
-// process dies when it writes to such a file on a full disk, so that room must be
-// looked for beforehand.
+// what Badger itself needs on the way: two memtables, as tables of what is in them, and a
+// compaction of its first level, which is twice the store at most. A store that is smaller
+// than its memtables needs as much as it takes, and 32 MiB for what comes before Free is
+// called again. Badger maps its files into memory, and the process dies when it writes to
+// such a file on a full disk, so that room must be looked for beforehand.
 func (s *Store) Free(ctx context.Context) (free, needed uint64, err error) {
 	if err := s.begin(ctx, "free"); err != nil {
 		return 0, 0, err
@@ -63,17 +67,17 @@ func (s *Store) Free(ctx context.Context) (free, needed uint64, err error) {
 		}
 		free = min(free, n)
 	}
-	memtable := uint64(s.opts.MemTableSize)
-	compaction := uint64(max(0, s.opts.NumLevelZeroTables)) * memtable
+	memtables := 2 * uint64(s.opts.MemTableSize)
+	compaction := uint64(max(0, s.opts.NumLevelZeroTables)) * uint64(s.opts.MemTableSize)
 	if !s.large.Load() {
 		used, err := s.used()
 		if err != nil {
 			return 0, 0, &store.Error{Op: "free", Err: err}
 		}
-		s.large.Store(2*used >= compaction)
-		compaction = min(compaction, 2*used)
+		s.large.Store(used+burst >= memtables && 2*used >= compaction)
+		memtables, compaction = min(memtables, used+burst), min(compaction, 2*used)
 	}
-	return free, 2*memtable + compaction, nil
+	return free, memtables + compaction, nil
 }
 
 // EncryptionKey implements [store.Encrypter] with Badger's own key.
