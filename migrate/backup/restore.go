@@ -10,6 +10,7 @@ import (
 
 	"golang.org/x/sync/errgroup"
 
+	"github.com/kvmigrate/kvmigrate/migrate/internal/space"
 	"github.com/kvmigrate/kvmigrate/store"
 )
 
@@ -160,25 +161,11 @@ func (ro RestoreOptions) open(path string, st store.Store) (*opened, []byte, err
 // checkRoom looks for room before anything is written: an engine that meets a full disk
 // may end the process.
 func checkRoom(ctx context.Context, st store.Store, i Info) error {
-	s, ok := store.As[store.Spacer](st)
-	if !ok {
-		return nil
+	need, free, err := space.For(ctx, st, i.Entries, i.Bytes)
+	if err == nil && free < need {
+		err = &NoSpaceError{Need: need, Free: free}
 	}
-	free, needed, err := s.Free(ctx)
-	if errors.Is(err, errors.ErrUnsupported) || errors.Is(err, store.ErrUnsupported) {
-		return nil
-	}
-	if err != nil {
-		return err
-	}
-	// What the engine logs is on the disk together with what it made of it, and what it
-	// needs at any time grows with the store up to what logs take.
-	const overhead, least, logs = 32, 32 << 20, 128 << 20
-	size := i.Bytes + overhead*i.Entries
-	if need := needed + 2*size + min(size, logs) + least; free < need {
-		return &NoSpaceError{Need: need, Free: free}
-	}
-	return nil
+	return err
 }
 
 // mark is the key under which a schema keeps the progress of a migration, and unfinished

@@ -46,6 +46,7 @@ import (
 	"github.com/dustin/go-humanize"
 
 	"github.com/kvmigrate/kvmigrate/migrate/internal/certain"
+	"github.com/kvmigrate/kvmigrate/migrate/internal/space"
 	"github.com/kvmigrate/kvmigrate/store"
 )
 
@@ -281,22 +282,11 @@ func (c *transfer) fits(ctx context.Context) error {
 	if err := c.refusals.err(); err != nil {
 		return err
 	}
-	s, ok := store.As[store.Spacer](c.to)
-	if !ok {
-		return nil
-	}
-	free, needed, err := s.Free(ctx)
-	switch {
-	case errors.Is(err, errors.ErrUnsupported) || errors.Is(err, store.ErrUnsupported):
-		return nil
-	case err != nil:
+	need, free, err := space.For(ctx, c.to, c.source.entries, c.source.bytes)
+	if err != nil {
 		return unwritten(fmt.Errorf("look at the destination: %w", err))
 	}
-	// What the engine logs is on the disk together with what it made of it, and what it
-	// needs at any time grows with the store up to what logs take.
-	const overhead, least, logs = 32, 32 << 20, 128 << 20
-	size := c.source.bytes + overhead*c.source.entries
-	if need := needed + 2*size + min(size, logs) + least; free < need {
+	if free < need {
 		return unwritten(refused(fmt.Errorf("%w of the destination: about %s are needed and %s are free; make room, and run it again",
 			store.ErrNoSpace, humanize.IBytes(need), humanize.IBytes(free))))
 	}
