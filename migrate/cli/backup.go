@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -91,12 +92,12 @@ func (f *backupFlags) options(cmd *cobra.Command, program *backup.Options) (*bac
 		o.Keep = f.keep
 	}
 	switch {
+	case o.Keep < 0:
+		return nil, usage(errors.New("--keep is less than 0"))
 	case o.Dir == "" && (o.Keep != 0 || f.keyFile != "" || f.plaintext):
 		return nil, usage(errors.New("the directory of the backups is missing"))
 	case o.Dir == "":
 		return nil, nil
-	case o.Keep < 0:
-		return nil, usage(errors.New("--keep is less than 0"))
 	case f.plaintext && f.keyFile != "":
 		return nil, usage(errors.New("--plaintext and --key-file exclude each other"))
 	case f.plaintext:
@@ -139,8 +140,13 @@ directory away.`,
 	flags.add(cmd, "dir", "the directory of the backups, of this store alone and not inside it (default the program's, or the store's with .backups at its end)")
 	cmd.Flags().BoolVar(&list, "list", false, "list the backups and make none")
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
-		if flags.dir == "" && a.Options.Backup == nil && a.store != "" && a.replaces(a.store) {
-			flags.dir = a.store + ".backups"
+		if flags.dir == "" && a.Options.Backup == nil && a.store != "" {
+			switch directory, err := a.replaces(a.store); {
+			case err != nil:
+				return err
+			case directory:
+				flags.dir = a.store + ".backups"
+			}
 		}
 		o, err := flags.options(cmd, a.Options.Backup)
 		if err == nil && o == nil {
@@ -259,15 +265,16 @@ or any older one, can restore it.`,
 				return err
 			}
 		}
-		name := into
-		switch {
-		case name != "":
-		case a.store == "" && a.inPlace:
+		name := cmp.Or(into, a.store)
+		if name == "" && a.inPlace {
 			return usage(errors.New("--store and --into are missing: name the store to restore"))
-		case !a.replaces(a.store):
+		}
+		directory, err := a.replaces(name)
+		if err != nil {
+			return err
+		}
+		if into == "" && !directory {
 			return usage(errors.New("--into is missing: no store is put in the place of such a one; name a new one"))
-		default:
-			name = a.store
 		}
 		info, old, err := a.restoreFile(cmd, args[0], name, into != "", o)
 		if err != nil {
@@ -302,7 +309,7 @@ func (a *app) restoreFile(cmd *cobra.Command, path, name string, fresh bool, o b
 		return err
 	}
 	log := a.logger(cmd.ErrOrStderr())
-	if !a.replaces(name) {
+	if directory, _ := a.replaces(name); !directory {
 		st, err := a.Open(ctx, name, OpenOptions{Wait: a.wait, Logger: log})
 		if err != nil {
 			return info, "", err

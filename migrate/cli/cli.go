@@ -41,6 +41,8 @@ import (
 
 	"github.com/kvmigrate/kvmigrate/migrate"
 	"github.com/kvmigrate/kvmigrate/migrate/backup"
+	"github.com/kvmigrate/kvmigrate/migrate/internal/schema"
+	"github.com/kvmigrate/kvmigrate/migrate/scaffold"
 	"github.com/kvmigrate/kvmigrate/migrate/transfer"
 	"github.com/kvmigrate/kvmigrate/store"
 	"github.com/kvmigrate/kvmigrate/store/badgerstore"
@@ -78,9 +80,9 @@ type Config struct {
 
 	// Open opens the store that --store names, as the program itself opens it:
 	// with its encryption key and sizes, for example. Nil takes the name for a
-	// Badger directory, and opens it as Badger says. With an
-	// Open, and for the names of Stores, restore fills new stores and puts none in
-	// the place of another.
+	// Badger directory, unless it begins with a scheme, and opens it as Badger says.
+	// With an Open, and for the names of Stores, restore fills new stores and puts none
+	// in the place of another.
 	Open Opener
 
 	// Badger says how directories are opened if Open is nil: with which
@@ -148,7 +150,7 @@ func ExitCode(err error) int {
 		return ExitDone
 	case errors.Is(err, migrate.ErrRefused), errors.Is(err, migrate.ErrFindings), errors.Is(err, errDiffer), errors.Is(err, store.ErrCorrupt), errors.Is(err, transfer.ErrRefused), isUnusable(err):
 		return ExitRefused
-	case errors.Is(err, errUsage), isUnknownTarget(err):
+	case errors.Is(err, errUsage), errors.Is(err, scaffold.ErrName), isUnknownTarget(err):
 		return ExitUsage
 	}
 	return ExitFailed
@@ -221,6 +223,9 @@ Exit codes:
 			if a.quiet && a.verbose {
 				return usage(errors.New("--quiet and --verbose exclude each other"))
 			}
+			if a.wait < 0 {
+				return usage(errors.New("--wait is less than 0"))
+			}
 			return nil
 		},
 
@@ -233,7 +238,7 @@ Exit codes:
 	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return usage(err) })
 	flags := root.PersistentFlags()
 	flags.StringVar(&a.store, "store", cfg.Store, "the store: "+cfg.storeNames())
-	flags.StringVar(&a.Options.Schema, "schema", cfg.Options.Schema, "the schema within the store")
+	flags.Var((*schemaName)(&a.Options.Schema), "schema", "the schema within the store")
 	flags.BoolVar(&a.Options.AllowUnversioned, "allow-unversioned", cfg.Options.AllowUnversioned, "take a store with data and no version for one at v0")
 	flags.BoolVar(&a.Options.AllowUnreleased, "allow-unreleased", cfg.Options.AllowUnreleased, "run migrations that may still change in any store")
 	flags.DurationVar(&a.wait, "wait", 0, "wait this long for another process to close the store or, if processes share it, to migrate it, for example 30s")
@@ -279,6 +284,17 @@ func (f *logFormat) Set(text string) error {
 	}
 	*f = logFormat(text)
 	return nil
+}
+
+// A schemaName is the value of --schema.
+type schemaName string
+
+func (n *schemaName) String() string { return string(*n) }
+func (*schemaName) Type() string     { return "string" }
+
+func (n *schemaName) Set(name string) error {
+	*n = schemaName(name)
+	return schema.Check(name)
 }
 
 // withRunner opens the store for do and closes it again. Half a copy is no store.
@@ -393,7 +409,7 @@ func (a *app) logger(w io.Writer) *slog.Logger {
 }
 
 func (a *app) openBadger(ctx context.Context, dir string, o OpenOptions) (store.Store, error) {
-	if err := a.noScheme(dir); err != nil {
+	if err := a.checkDirectory(dir); err != nil {
 		return nil, err
 	}
 	options := a.Badger

@@ -67,7 +67,7 @@ func first(n int, complete cobra.CompletionFunc) cobra.CompletionFunc {
 }
 
 // withExamples adds cobra's own commands, completion and help, to a root, with
-// examples as the others have.
+// examples as the others have, and arguments checked as theirs are.
 func withExamples(root *cobra.Command) {
 	root.InitDefaultCompletionCmd()
 	root.InitDefaultHelpCmd()
@@ -75,9 +75,18 @@ func withExamples(root *cobra.Command) {
 		switch cmd.Name() {
 		case "help":
 			cmd.Example = fmt.Sprintf("  %s help up", root.Name())
+			cmd.Args = func(_ *cobra.Command, args []string) error {
+				found, rest, err := root.Find(args)
+				if err != nil {
+					return usage(err)
+				}
+				return noCommand(found, rest)
+			}
 		case "completion":
 			cmd.Example = fmt.Sprintf("  %s completion bash > %[1]s.bash", root.Name())
+			cmd.Args, cmd.RunE = noCommand, root.RunE
 			for _, shell := range cmd.Commands() {
+				shell.Args = noArgs
 				shell.Example = fmt.Sprintf("  %s completion %s > %[1]s.%[2]s", root.Name(), shell.Name())
 			}
 		}

@@ -174,7 +174,7 @@ func TestSchemes(t *testing.T) {
 		{[]string{"backup"}, "--dir is missing"},
 		{[]string{"restore", "file"}, "--into is missing: no store is put in the place of such a one"},
 		{[]string{"copy", "--to", "etcd:127.0.0.1:1/a"}, "this program has no stores of etcd"},
-		{[]string{"copy", "--to", "s3://a"}, "name the path of a Badger directory or remote:…"},
+		{[]string{"copy", "--to", "s3://a"}, "it is the path of a Badger directory or remote:…"},
 	} {
 		if code, _, stderr := runIn(t.Context(), t, cfg, "remote:a", test.args...); code != cli.ExitUsage || !strings.Contains(stderr, test.want) {
 			t.Errorf("%v: exit code %d, stderr %q; want %q", test.args, code, stderr, test.want)

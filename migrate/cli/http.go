@@ -19,6 +19,9 @@ import (
 // upServing runs the migrations up to target, and serves how far they are until
 // they end.
 func (a *app) upServing(cmd *cobra.Command, target uint32, address string) error {
+	if err := checkAddress(cmd.Context(), address); err != nil {
+		return usage(fmt.Errorf("--http: %w", err))
+	}
 	// An address that cannot be had must not leave a new store behind.
 	listener, err := net.Listen("tcp", address)
 	if err != nil {
@@ -34,6 +37,15 @@ func (a *app) upServing(cmd *cobra.Command, target uint32, address string) error
 		report, err := h.UpTo(ctx, target)
 		return a.printReport(cmd.OutOrStdout(), report, err)
 	})
+}
+
+// checkAddress reports why nobody can listen at address, on whatever machine.
+func checkAddress(ctx context.Context, address string) error {
+	_, port, err := net.SplitHostPort(address)
+	if err == nil {
+		_, err = net.DefaultResolver.LookupPort(ctx, "tcp", port)
+	}
+	return err
 }
 
 // serve serves h until stop is called, which lets requests that have begun end, for

@@ -23,16 +23,18 @@ func (cfg Config) openAny(ctx context.Context, name string, o OpenOptions) (stor
 	return cfg.Open(ctx, name, o)
 }
 
-// noScheme refuses a name that is meant for another program.
-func (cfg Config) noScheme(name string) error {
-	scheme, rest, ok := strings.Cut(name, ":")
-	switch {
-	case ok && elsewhere[scheme] != "":
-		return usage(fmt.Errorf("this program has no stores of %s: %s", scheme, elsewhere[scheme]))
-	case ok && strings.HasPrefix(rest, "//"):
-		return usage(fmt.Errorf("this program has no stores of %s: name %s", scheme, cfg.storeNames()))
+// checkDirectory refuses a path that reads like the name of a store of another kind: one
+// that begins with a scheme and a colon. A single letter is a drive of Windows.
+func (cfg Config) checkDirectory(path string) error {
+	scheme, _, ok := strings.Cut(path, ":")
+	if !ok || len(scheme) < 2 || strings.ContainsAny(scheme, `/\`) {
+		return nil
 	}
-	return nil
+	known := strings.ToLower(scheme)
+	if who := elsewhere[known]; who != "" && cfg.Stores[known] == nil {
+		return usage(fmt.Errorf("this program has no stores of %s: %s", known, who))
+	}
+	return usage(fmt.Errorf("no store is called %s:…: it is %s; a directory with a colon in its name is ./%[1]s:…", scheme, cfg.storeNames()))
 }
 
 // storeNames says what names of stores the program takes.
@@ -46,7 +48,10 @@ func (cfg Config) storeNames() string {
 
 // replaces reports whether the store of that name is a directory of ours, which a
 // restore may replace.
-func (a *app) replaces(name string) bool {
+func (a *app) replaces(name string) (bool, error) {
 	scheme, _, _ := strings.Cut(name, ":")
-	return a.inPlace && a.Stores[scheme] == nil
+	if !a.inPlace || a.Stores[scheme] != nil {
+		return false, nil
+	}
+	return true, a.checkDirectory(name)
 }
