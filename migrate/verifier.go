@@ -39,7 +39,7 @@ func (v *Verifier) Report(f FindingError) {
 	v.found.Findings = append(v.found.Findings, &f)
 }
 
-// Count says that n more of what were looked at, for example "rows".
+// Count says that n more of what, in the plural, were looked at, for example "rows".
 func (v *Verifier) Count(what string, n uint64) { v.found.Checked[what] += n }
 
 // Skip says what was not looked at, and why.

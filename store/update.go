@@ -36,7 +36,7 @@ func Update(ctx context.Context, st Store, fn func(Txn) error) error {
 		select {
 		case <-ctx.Done():
 			timer.Stop()
-			return fmt.Errorf("%w after %d attempts: %w", ctx.Err(), attempt, err)
+			return fmt.Errorf("%w after attempt %d: %w", ctx.Err(), attempt, err)
 		case <-timer.C:
 		}
 		pause = min(2*pause, maxPause)

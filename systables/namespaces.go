@@ -4,6 +4,8 @@ import (
 	"errors"
 	"fmt"
 
+	"github.com/dustin/go-humanize/english"
+
 	"github.com/kvmigrate/kvmigrate/store"
 	"github.com/kvmigrate/kvmigrate/store/value"
 )
@@ -33,7 +35,7 @@ var namespaceRules = rules[Namespace]{
 		case err != nil:
 			return []error{err}
 		case row == nil && n > 0:
-			return []error{fmt.Errorf("%w: the namespace has %d tables", ErrInUse, n)}
+			return []error{fmt.Errorf("%w: the namespace has %s", ErrInUse, english.Plural(int(n), "table", ""))}
 		case row != nil && n != row.TableCount: // tables from before the rules count
 			return []error{badColumn("system.namespaces", "table_count", "is not the number of its tables")}
 		}

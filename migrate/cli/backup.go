@@ -233,7 +233,7 @@ func countBad(list []backup.Listed) error {
 	if n == 0 {
 		return nil
 	}
-	return fmt.Errorf("%d of %d backups cannot be used; see the list", n, len(list))
+	return fmt.Errorf("%d of %s cannot be used; see the list", n, plural.Of(uint64(len(list)), "backup"))
 }
 
 func (a *app) restore() *cobra.Command {

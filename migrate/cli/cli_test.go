@@ -110,7 +110,7 @@ func TestVerifyIsTheProgramsToo(t *testing.T) {
 		return stdout.String()
 	}
 	run(cli.ExitDone, "up")
-	if diff := cmp.Diff("notes schema is as it should be at v1: checked 1 history records\n", run(cli.ExitDone, "verify")); diff != "" {
+	if diff := cmp.Diff("notes schema is as it should be at v1: checked 1 history record\n", run(cli.ExitDone, "verify")); diff != "" {
 		t.Errorf("without a part of the program (-want +got):\n%s", diff)
 	}
 	cfg.Verify = func(_ context.Context, v *migrate.Verifier) error {

@@ -135,7 +135,7 @@ func printVerification(w io.Writer, v migrate.Verification, err error) error {
 	if len(v.Checked) > 0 {
 		var counts []string
 		for _, what := range slices.Sorted(maps.Keys(v.Checked)) {
-			counts = append(counts, fmt.Sprintf("%d %s", v.Checked[what], what))
+			counts = append(counts, plural.Many(v.Checked[what], what))
 		}
 		checked = "checked " + strings.Join(counts, ", ")
 	}

@@ -62,6 +62,7 @@ import (
 	"time"
 
 	"github.com/kvmigrate/kvmigrate/migrate"
+	"github.com/kvmigrate/kvmigrate/migrate/internal/plural"
 	"github.com/kvmigrate/kvmigrate/store"
 	"github.com/kvmigrate/kvmigrate/store/badgerstore"
 	"github.com/kvmigrate/kvmigrate/store/dump"
@@ -401,7 +402,7 @@ func lineDifference(want, got string) string {
 		}
 	}
 	if more := len(differing) - most; more > 0 {
-		fmt.Fprintf(&out, "… and %d keys more\n", more)
+		fmt.Fprintf(&out, "… and %s more\n", plural.Of(uint64(more), "key"))
 	}
 	return out.String()
 }

@@ -247,7 +247,7 @@ func (s state) reason() string {
 		if s.err != nil {
 			return s.err.Error()
 		}
-		return fmt.Sprintf("%s schema is at v%d, where the run was to stop; %d more are pending", s.schema, s.version, len(s.pending()))
+		return fmt.Sprintf("%s schema is at v%d, where the run was to stop, with %d more pending", s.schema, s.version, len(s.pending()))
 	}
 	return fmt.Sprintf("%s: %v", s.stage, s.err)
 }

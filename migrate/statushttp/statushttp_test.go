@@ -325,7 +325,7 @@ func TestEnds(t *testing.T) {
 		code    int
 	}{
 		{name: "ready", up: nothing, target: 3, state: "ready", version: 3.0, reason: "notes schema is at v3", code: 200},
-		{name: "stops where it should", up: nothing, target: 1, state: "pending", version: 1.0, reason: "notes schema is at v1, where the run was to stop; 2 more are pending", code: 503},
+		{name: "stops where it should", up: nothing, target: 1, state: "pending", version: 1.0, reason: "notes schema is at v1, where the run was to stop, with 2 more pending", code: 503},
 		{name: "fails", up: func(context.Context, *migrate.Tx) error { return boom }, target: 3, state: "failed", version: 1.0, reason: "failed: migrate notes schema v1 -> v2 (second): boom", err: boom, code: 503},
 		{name: "panics", up: func(context.Context, *migrate.Tx) error { panic(boom) }, target: 3, state: "failed", version: 1.0, reason: "failed: migrate notes schema v1 -> v2 (second): panic: boom", err: boom, code: 503},
 		{name: "is cancelled", up: func(context.Context, *migrate.Tx) error { return context.Canceled }, target: 3, state: "stopped", version: 1.0, reason: "stopped: migrate notes schema v1 -> v2 (second)", err: context.Canceled, code: 503},

@@ -160,8 +160,8 @@ type MismatchError struct {
 }
 
 func (e *MismatchError) Error() string {
-	return fmt.Sprintf("%s: %d entries differ; the source has %d entries of %d bytes with checksum %x, the destination %d of %d with %x", partitionName(e.Source.Partition), e.Different,
-		e.Source.Entries, e.Source.Bytes, e.Source.Checksum[:8], e.Destination.Entries, e.Destination.Bytes, e.Destination.Checksum[:8])
+	return fmt.Sprintf("%s: a difference of %s; the source has %s of %d bytes with checksum %x, the destination %d of %d with %x", partitionName(e.Source.Partition), plural.Of(e.Different, "entry"),
+		plural.Of(e.Source.Entries, "entry"), e.Source.Bytes, e.Source.Checksum[:8], e.Destination.Entries, e.Destination.Bytes, e.Destination.Checksum[:8])
 }
 
 // partitionName is how people are told of the partition of a [Sum] or an error.

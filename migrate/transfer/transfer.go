@@ -46,6 +46,7 @@ import (
 	"github.com/dustin/go-humanize"
 
 	"github.com/kvmigrate/kvmigrate/migrate/internal/certain"
+	"github.com/kvmigrate/kvmigrate/migrate/internal/plural"
 	"github.com/kvmigrate/kvmigrate/migrate/internal/space"
 	"github.com/kvmigrate/kvmigrate/store"
 )
@@ -310,7 +311,7 @@ func (c *transfer) begin(ctx context.Context) (already bool, err error) {
 		case err != nil:
 			return err
 		case old != nil && !bytes.Equal(old.Fingerprint, fingerprint):
-			return refused(fmt.Errorf("%w (%d of %d entries)", ErrOtherSource, old.Entries, old.Total))
+			return refused(fmt.Errorf("%w (%d of %s)", ErrOtherSource, old.Entries, plural.Of(old.Total, "entry")))
 		case old != nil:
 			next = *old
 		default:

@@ -111,7 +111,7 @@ func checkManifest(opts badger.Options) error {
 	}
 	f, err := os.Open(filepath.Join(opts.Dir, badger.ManifestFilename))
 	if errors.Is(err, fs.ErrNotExist) {
-		return fmt.Errorf("%w: it has %d tables and no MANIFEST; nothing was changed. Restore the file or a backup", store.ErrCorrupt, len(tables))
+		return fmt.Errorf("%w: it has tables, %d of them, and no MANIFEST; nothing was changed. Restore the file or a backup", store.ErrCorrupt, len(tables))
 	}
 	if err != nil {
 		return err
@@ -119,7 +119,7 @@ func checkManifest(opts badger.Options) error {
 	defer func() { _ = f.Close() }() // it is only read
 	manifest, _, err := badger.ReplayManifestFile(f, opts.ExternalMagicVersion, opts)
 	if err == nil && len(manifest.Tables) == 0 {
-		return fmt.Errorf("%w: it has %d tables and its MANIFEST lists none; nothing was changed. Restore the file or a backup", store.ErrCorrupt, len(tables))
+		return fmt.Errorf("%w: it has tables, %d of them, and its MANIFEST lists none; nothing was changed. Restore the file or a backup", store.ErrCorrupt, len(tables))
 	}
 	return nil // what else is wrong with the manifest, Badger reports
 }
