@@ -334,7 +334,7 @@ func (a *app) withStore(cmd *cobra.Command, mustExist bool, do func(ctx context.
 	if _, err := migrate.New(nil, o); err != nil {
 		return err
 	}
-	st, err := a.Open(ctx, a.store, OpenOptions{MustExist: mustExist, ReadOnly: a.reads, Migrates: !mustExist || a.tries, Wait: a.wait, Logger: log})
+	st, err := a.openWaiting(cmd, b, OpenOptions{MustExist: mustExist, ReadOnly: a.reads, Migrates: !mustExist || a.tries, Wait: a.wait, Logger: log})
 	if err != nil {
 		return err
 	}
@@ -369,7 +369,15 @@ func (a *app) view(cmd *cobra.Command, read func(s store.Reader) error) error {
 
 // bar returns the bar of a command that migrates, nil if it is to have none.
 func (a *app) bar(w io.Writer, mustExist bool) *bar {
-	if mustExist && !a.tries || a.quiet || a.logFormat == "json" {
+	if mustExist && !a.tries {
+		return nil
+	}
+	return a.anyBar(w)
+}
+
+// anyBar returns a bar, nil if there is to be none.
+func (a *app) anyBar(w io.Writer) *bar {
+	if a.quiet || a.logFormat == "json" {
 		return nil
 	}
 	return newBar(w)

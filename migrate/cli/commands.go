@@ -250,7 +250,8 @@ func (a *app) status() *cobra.Command {
 		Long: `Show the store's version and what is pending.
 
 If another process has the store open and is upgrading it, show how far that is
-instead, from the file that it keeps in the directory of the store.`,
+instead, from the file that it keeps in the directory of the store. With --wait,
+show that on standard error until it is done, and then the version.`,
 		Example: a.example("status --json"),
 		Args:    noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {

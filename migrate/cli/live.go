@@ -1,9 +1,14 @@
 package cli
 
 import (
+	"context"
 	"fmt"
 	"io"
+	"log/slog"
+	"sync"
 	"time"
+
+	"github.com/spf13/cobra"
 
 	"github.com/kvmigrate/kvmigrate/migrate"
 	"github.com/kvmigrate/kvmigrate/store"
@@ -37,4 +42,80 @@ func (a *app) liveStatus(w io.Writer, locked *store.LockedError, err error) erro
 		live.Schema, locked.PID, live.Program, locked.Since.UTC().Format(time.RFC3339),
 		live.From, live.To, live.Started.Format(time.RFC3339), live.Text)
 	return t.Flush()
+}
+
+// openWaiting opens the store. While it waits for a process that has it open, it shows how
+// far that is with upgrading it: on b, on a bar for the time if that is nil, or in the log.
+func (a *app) openWaiting(cmd *cobra.Command, b *bar, o OpenOptions) (store.Store, error) {
+	ctx := cmd.Context()
+	if o.Wait == 0 {
+		return a.Open(ctx, a.store, o)
+	}
+	if b == nil {
+		if b = a.anyBar(cmd.ErrOrStderr()); b != nil {
+			defer b.end()
+			o.Logger = a.logger(b)
+			defer sayInterrupted(ctx, o.Logger, b)()
+		}
+	}
+	defer a.follow(ctx, b, o.Logger)()
+	return a.Open(ctx, a.store, o)
+}
+
+// How often another process is looked at, and for how long it may say nothing new: it
+// says something every second.
+const (
+	lookPause = 500 * time.Millisecond
+	silence   = 5 * time.Second
+)
+
+// follow shows on b, or logs if that is nil, how far the process is that has the store
+// open, until stop is called. What one that was killed said of itself does not change any
+// more, and is not shown.
+func (a *app) follow(ctx context.Context, b *bar, log *slog.Logger) (stop func()) {
+	ctx, cancel := context.WithCancel(ctx)
+	var following sync.WaitGroup
+	following.Go(func() {
+		began := time.Now()
+		var changed, told time.Time
+		last, _ := migrate.ReadLive(a.store, a.Options.Schema) // without one, the next is new
+		for {
+			select {
+			case <-ctx.Done():
+				return
+			case <-time.After(lookPause):
+			}
+			now := time.Now()
+			live, err := migrate.ReadLive(a.store, a.Options.Schema)
+			if err == nil && !live.Updated.Equal(last.Updated) {
+				last, changed = live, now
+			}
+			alive := err == nil && now.Sub(changed) < silence
+			switch {
+			case b != nil && alive:
+				b.observe(liveEvent(last))
+			case b != nil:
+				b.observe(migrate.Event{Migration: migrate.Migration{Name: "waiting"}, Elapsed: now.Sub(began)})
+			case alive && now.Sub(told) >= logPause:
+				told = now
+				log.InfoContext(ctx, "the other process: "+last.Text)
+			}
+		}
+	})
+	return func() {
+		cancel()
+		following.Wait()
+	}
+}
+
+// liveEvent is what a process says of itself as the event that the bar shows.
+func liveEvent(l migrate.Live) migrate.Event {
+	e := migrate.Event{
+		Kind: migrate.Batch, Schema: l.Schema, Migration: migrate.Migration{Version: l.Version, Name: l.Name},
+		Phase: l.Phase, Phases: l.Phases, Done: l.Done, Total: l.Total, Rate: l.Rate, Elapsed: l.Elapsed, ETA: l.ETA,
+	}
+	if l.BackingUp {
+		e.Kind = migrate.BackingUp
+	}
+	return e
 }

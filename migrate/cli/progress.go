@@ -37,8 +37,13 @@ func newBar(w io.Writer) *bar {
 	return b
 }
 
-// Write writes above the bar.
-func (b *bar) Write(p []byte) (int, error) { return b.progress.Write(p) }
+// Write writes above the bar, and where it was once that has ended.
+func (b *bar) Write(p []byte) (int, error) {
+	if n, err := b.progress.Write(p); err == nil || n > 0 {
+		return n, err
+	}
+	return b.screen.Write(p)
+}
 
 // home puts the cursor at the beginning of its line, from where the bar is written anew.
 // The ^C that a terminal shows has moved it.
@@ -47,13 +52,7 @@ func (b *bar) home() { _, _ = b.screen.WriteString("\r") }
 // observe is the observer of the run.
 func (b *bar) observe(e migrate.Event) {
 	b.mu.Lock()
-	b.event = e
-	switch e.Kind {
-	case migrate.Started:
-		b.began = time.Now()
-	case migrate.Waiting:
-		b.began = time.Now().Add(-e.Elapsed)
-	}
+	b.event, b.began = e, time.Now().Add(-e.Elapsed)
 	if b.bar == nil {
 		b.bar = b.progress.New(0, mpb.BarStyle().Lbound("[").Filler("=").Tip(">").Padding(" ").Rbound("]"),
 			mpb.BarFillerMiddleware(known),
@@ -91,10 +90,7 @@ func (b *bar) label() string {
 	case b.event.Phases > 1:
 		name = fmt.Sprintf("v%d (%d/%d) %s", b.event.Version, b.event.Phase, b.event.Phases, b.event.Name)
 	}
-	if len(name) > width {
-		name = name[:width-1] + "…"
-	}
-	return fmt.Sprintf("%-*s ", width, name)
+	return terminal.FillRight(terminal.Truncate(name, width, "…"), width) + " "
 }
 
 // figures is what stands behind the bar.

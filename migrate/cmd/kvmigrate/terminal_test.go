@@ -158,3 +158,34 @@ func TestInterrupts(t *testing.T) {
 		t.Errorf("after a second interrupt: %v; want the process ended by it", c.process.ProcessState)
 	}
 }
+
+// TestStatusWaits: who waits for an upgrade sees how far it is, and then what it came to.
+func TestStatusWaits(t *testing.T) {
+	latest := migrate.DefaultRegistry().Latest()
+	for _, kind := range []string{"xterm-256color", "dumb"} {
+		t.Run(kind, func(t *testing.T) {
+			dir := t.TempDir()
+			upgrade := onTerminal(t, dir)
+			upgrade.await(t, slowLabel)
+			status := onTerminalOf(t, kind, "kvmigrate-slow", dir, "--store", "db", "status", "--wait", "1h")
+			status.await(t, "waiting up to 1h0m0s: store is in use by another process (PID ")
+			if kind == "dumb" {
+				status.await(t, fmt.Sprintf(`level=INFO msg="the other process: v%d -> v%d (slow): 0 steps in `, latest, latest+1))
+			} else {
+				status.await(t, slowLabel)
+			}
+			if err := os.WriteFile(filepath.Join(dir, "end"), nil, 0o600); err != nil {
+				t.Fatal(err)
+			}
+			status.await(t, fmt.Sprintf("stored version  v%d", latest+1))
+			status.await(t, "")
+			if err := status.process.Wait(); err != nil {
+				t.Errorf("%v\n%s", err, status.shown)
+			}
+			upgrade.await(t, "")
+			if err := upgrade.process.Wait(); err != nil {
+				t.Errorf("%v\n%s", err, upgrade.shown)
+			}
+		})
+	}
+}
