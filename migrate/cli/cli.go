@@ -11,7 +11,8 @@
 // standard output, the log and errors to standard error.
 //
 // On a terminal, unless its type is dumb, up shows a bar on standard error. Nothing is
-// coloured, and tables fit 80 columns.
+// coloured, and tables fit 80 columns. Samples of entries are cut to the width of the
+// terminal that standard output is.
 //
 // up --http serves what package statushttp describes, to whoever reaches the address.
 //

@@ -143,15 +143,18 @@ func printPartitions(w io.Writer, partitions []migrate.PartitionDiff) error {
 	if err := t.Flush(); err != nil {
 		return err
 	}
+	fit := fitting(w)
+	line := func(format string, args ...any) { fmt.Fprintln(w, fit(fmt.Sprintf(format, args...))) }
 	for _, p := range partitions {
 		for _, s := range p.Added.Samples {
-			fmt.Fprintf(w, "  + %q %s\n", s.Key, s.After)
+			line("  + %q %s", s.Key, s.After)
 		}
 		for _, s := range p.Changed.Samples {
-			fmt.Fprintf(w, "  ~ %q %s\n    -> %s\n", s.Key, s.Before, s.After)
+			line("  ~ %q %s", s.Key, s.Before)
+			line("    -> %s", s.After)
 		}
 		for _, s := range p.Deleted.Samples {
-			fmt.Fprintf(w, "  - %q %s\n", s.Key, s.Before)
+			line("  - %q %s", s.Key, s.Before)
 		}
 	}
 	return nil

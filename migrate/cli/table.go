@@ -3,10 +3,12 @@ package cli
 import (
 	"fmt"
 	"io"
+	"os"
 	"slices"
 	"strings"
 
 	"github.com/mattn/go-runewidth"
+	"golang.org/x/term"
 )
 
 // width is how many columns of a terminal a line of a table takes at most.
@@ -120,4 +122,19 @@ func wrap(text string, n int) (lines []string) {
 		}
 	}
 	return append(lines, line)
+}
+
+// fitting returns what cuts a line to the width of the terminal that w is. If it is none,
+// lines stay whole.
+func fitting(w io.Writer) func(line string) string {
+	whole := func(line string) string { return line }
+	f, ok := w.(*os.File)
+	if !ok {
+		return whole
+	}
+	columns, _, err := term.GetSize(int(f.Fd()))
+	if err != nil || columns == 0 { // one that does not know its size
+		return whole
+	}
+	return func(line string) string { return terminal.Truncate(line, columns, "…") }
 }

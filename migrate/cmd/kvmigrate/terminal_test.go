@@ -9,12 +9,18 @@ import (
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"strings"
 	"syscall"
 	"testing"
 
 	"github.com/creack/pty"
+	"github.com/mattn/go-runewidth"
 
 	"github.com/kvmigrate/kvmigrate/migrate"
+	"github.com/kvmigrate/kvmigrate/migrate/cli"
+	"github.com/kvmigrate/kvmigrate/store"
+	"github.com/kvmigrate/kvmigrate/store/badgerstore"
+	"github.com/kvmigrate/kvmigrate/systables/tablescli"
 )
 
 // A terminal is a process on one, and what it has shown so far.
@@ -187,5 +193,50 @@ func TestStatusWaits(t *testing.T) {
 				t.Errorf("%v\n%s", err, upgrade.shown)
 			}
 		})
+	}
+}
+
+// TestSamplesFit: what a dry run and diff show of entries fits the terminal, by its cells,
+// and is whole where there is none.
+func TestSamplesFit(t *testing.T) {
+	dir := t.TempDir()
+	for _, name := range []string{"a", "b"} {
+		st, err := badgerstore.Open(t.Context(), filepath.Join(dir, name), badgerstore.Options{Configure: badgerstore.Small})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := store.Update(t.Context(), st, func(tx store.Txn) error {
+			return tx.Set(store.Entry{Key: []byte("app/" + strings.Repeat("本", 20)), Value: []byte("x" + strings.Repeat(name, 90))})
+		}); err != nil {
+			t.Fatal(err)
+		}
+		if err := st.Close(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for name, args := range map[string][]string{
+		"diff":    {"diff", "a", "b"},
+		"dry run": {"--store", "a", "--allow-unversioned", "--quiet", "up", "--dry-run"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			c := onTerminalOf(t, "xterm-256color", "kvmigrate", dir, args...)
+			c.await(t, "")
+			_ = c.process.Wait() // diff finds differences
+			widest := 0
+			for line := range strings.Lines(string(c.shown)) {
+				if !strings.HasPrefix(line, "  ") { // it is prose, which a terminal breaks
+					continue
+				}
+				widest = max(widest, runewidth.StringWidth(strings.TrimRight(line, "\r\n")))
+			}
+			if widest < 79 || widest > 80 || !bytes.Contains(c.shown, []byte("…\r\n")) {
+				t.Errorf("the longest line takes %d columns, want that it is cut to 80:\n%s", widest, c.shown)
+			}
+		})
+	}
+	var stdout, stderr bytes.Buffer
+	cli.Run(t.Context(), tablescli.Config(), []string{"diff", filepath.Join(dir, "a"), filepath.Join(dir, "b")}, &stdout, &stderr)
+	if want := "    -> hex:78" + strings.Repeat("62", 90) + "\n"; !strings.Contains(stdout.String(), want) {
+		t.Errorf("without a terminal: want the line %q\n%s%s", want, &stdout, &stderr)
 	}
 }
