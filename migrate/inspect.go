@@ -2,12 +2,14 @@ package migrate
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"slices"
 	"sync"
 
+	"github.com/kvmigrate/kvmigrate/migrate/backup"
 	"github.com/kvmigrate/kvmigrate/migrate/transfer"
 	"github.com/kvmigrate/kvmigrate/store"
 )
@@ -71,10 +73,15 @@ func (i *inspection) inspect(s store.Reader) (err error) {
 	if err != nil {
 		return err
 	}
-	if !f.stored {
-		return i.inspectUnversioned(s)
+	if f.stored {
+		err = i.inspectVersioned(s)
+	} else {
+		err = i.inspectUnversioned(s)
 	}
-	return i.inspectVersioned(s)
+	if err != nil { // which half a store is sure to give
+		err = cmp.Or(i.runner.half(backup.UnderWay(s, i.runner.schema)), err)
+	}
+	return err
 }
 
 // inspectVersioned makes the checks of every start: identity, and no migration
@@ -256,7 +263,7 @@ func (i *inspection) inspectUnversioned(s store.Reader) error {
 	r, l := i.runner, i.runner.registry.ladder()
 	// The versions are the last that a copy writes.
 	if err := transfer.UnderWay(s); err != nil {
-		return r.halfCopied(err)
+		return cmp.Or(r.half(err), err)
 	}
 	if err := r.inspectOrphans(s); err != nil {
 		return err
@@ -280,10 +287,13 @@ func (i *inspection) inspectUnversioned(s store.Reader) error {
 	return i.inspectPending(true)
 }
 
-// halfCopied refuses the destination of a copy that is not finished.
-func (r *Runner) halfCopied(err error) error {
-	if _, ok := errors.AsType[*transfer.UnfinishedError](err); !ok {
-		return err
+// half refuses the store of which err says that a copy into it or a restore is not
+// finished. It returns nil if err says something else.
+func (r *Runner) half(err error) error {
+	_, copied := errors.AsType[*transfer.UnfinishedError](err)
+	_, restored := errors.AsType[*backup.UnfinishedError](err)
+	if !copied && !restored {
+		return nil
 	}
 	return fmt.Errorf("%s schema: %w: %w; nothing was changed", r.schema, ErrRefused, err)
 }

@@ -15,6 +15,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -584,7 +585,7 @@ func TestStoreFails(t *testing.T) {
 }
 
 // TestRestoreStops stops a restore at each operation: programs refuse what it leaves,
-// unless it is nothing or all.
+// unless it is nothing or all, and the same restore finishes it.
 func TestRestoreStops(t *testing.T) {
 	from := openStore(t)
 	registry := migrate.NewRegistry(migrate.Migration{Version: 1, Name: "first", Up: func(_ context.Context, tx *migrate.Tx) error {
@@ -600,6 +601,8 @@ func TestRestoreStops(t *testing.T) {
 		t.Fatal(err)
 	}
 	path := take(t, from, backup.Options{Dir: t.TempDir()}, 1).Path
+	put(t, from, entry("zz/5", "row"))
+	other := take(t, from, backup.Options{Dir: t.TempDir()}, 1).Path
 	empty := func() store.Store {
 		st, err := badgerstore.OpenInMemory(t.Context())
 		if err != nil {
@@ -623,8 +626,19 @@ func TestRestoreStops(t *testing.T) {
 			case "", want:
 			default:
 				refused++
-				if _, err := migrate.Up(t.Context(), st, o); !errors.Is(err, store.ErrCorrupt) {
-					t.Errorf("%v %d: Up of half a restore = %v, want ErrCorrupt\n%s", fault, n+1, err, got)
+				_, err := migrate.Up(t.Context(), st, o)
+				if e, ok := errors.AsType[*backup.UnfinishedError](err); !ok || !errors.Is(err, migrate.ErrRefused) ||
+					e.File != filepath.Base(path) || e.Entries != 7 || e.Started.IsZero() {
+					t.Errorf("%v %d: Up of half a restore = %v, want an UnfinishedError\n%s", fault, n+1, err, got)
+				}
+				if _, err := backup.Restore(t.Context(), other, st, backup.RestoreOptions{}); !isType[*backup.UnfinishedError](err) {
+					t.Errorf("%v %d: Restore of another backup = %v, want an UnfinishedError", fault, n+1, err)
+				}
+				if _, err := backup.Restore(t.Context(), path, st, backup.RestoreOptions{}); err != nil {
+					t.Errorf("%v %d: Restore once more = %v", fault, n+1, err)
+				}
+				if diff := cmp.Diff(want, contents(t, st)); diff != "" {
+					t.Errorf("%v %d: restored once more (-want +got):\n%s", fault, n+1, diff)
 				}
 			}
 			if err := st.Close(); err != nil {
@@ -638,6 +652,42 @@ func TestRestoreStops(t *testing.T) {
 	if err := whole.Close(); err != nil {
 		t.Fatal(err)
 	}
+}
+
+// TestRestoreOvertaken: a restore that another try with the same backup overtakes writes
+// nothing after that is done.
+func TestRestoreOvertaken(t *testing.T) {
+	from, to := openStore(t), openStore(t)
+	put(t, from, sample()...)
+	path := take(t, from, backup.Options{Dir: t.TempDir()}, 3).Path
+	slow := &overtaken{Store: narrow{to}, meanwhile: func() {
+		if _, err := backup.Restore(t.Context(), path, to, backup.RestoreOptions{}); err != nil {
+			t.Errorf("the second Restore = %v", err)
+		}
+		put(t, to, entry("new", "row"))
+	}}
+	if _, err := backup.Restore(t.Context(), path, slow, backup.RestoreOptions{}); err == nil || !strings.Contains(err.Error(), "restored into the store once more meanwhile") {
+		t.Errorf("the first Restore = %v, want that it was overtaken", err)
+	}
+	put(t, from, entry("new", "row"))
+	if diff := cmp.Diff(contents(t, from), contents(t, to)); diff != "" {
+		t.Errorf("after both (-want +got):\n%s", diff)
+	}
+}
+
+// overtaken is a store in which something happens after the first transaction.
+type overtaken struct {
+	store.Store
+
+	updates   atomic.Int32
+	meanwhile func()
+}
+
+func (o *overtaken) Update(ctx context.Context, fn func(store.Txn) error) error {
+	if o.updates.Add(1) == 2 {
+		o.meanwhile()
+	}
+	return o.Store.Update(ctx, fn)
 }
 
 // narrow is a store whose transactions hold two entries.

@@ -3,9 +3,11 @@ package backup
 import (
 	"errors"
 	"fmt"
+	"time"
 
 	"github.com/dustin/go-humanize"
 
+	"github.com/kvmigrate/kvmigrate/migrate/internal/plural"
 	"github.com/kvmigrate/kvmigrate/store"
 	"github.com/kvmigrate/kvmigrate/store/disk"
 )
@@ -36,6 +38,30 @@ var ErrInsideStore = errors.New("it is in the directory of the store, which a re
 
 // ErrDifferent means that a store does not hold what a backup does.
 var ErrDifferent = errors.New("the store differs from the backup")
+
+// An UnfinishedError says that a backup is being restored into a store, or that a restore
+// was interrupted. Restoring the same backup once more finishes it.
+type UnfinishedError struct {
+	Content string    // identifies the backup, as [Info].Content does
+	File    string    // the name of its file, without the directory
+	Entries uint64    // in it
+	Started time.Time // UTC, milliseconds
+
+	// Err, if not nil, is why that cannot be read; the other fields are zero then.
+	Err error
+}
+
+func (e *UnfinishedError) Error() string {
+	if e.Err != nil {
+		return fmt.Sprintf("the store is a restore that is not finished, and its record is damaged: %v: "+
+			"remove what is in it and restore again", e.Err)
+	}
+	return fmt.Sprintf("the store is a restore that is not finished: of %s, with %s, begun at %s. "+
+		"Restore the same file into it again to finish it", e.File, plural.Of(e.Entries, "entry"), e.Started.Format(time.RFC3339))
+}
+
+// Unwrap returns Err.
+func (e *UnfinishedError) Unwrap() error { return e.Err }
 
 // A FileError says which file cannot be used.
 type FileError struct {

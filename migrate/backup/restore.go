@@ -95,10 +95,12 @@ type RestoreOptions struct {
 // compares the two.
 //
 // The error is a [*FileError] for a file that cannot be used, matches [ErrNotEmpty] for
-// a store that holds something, and is a [*NoSpaceError] if the store says that it has
-// no room; then nothing was written. After any other error, or a kill, st is
-// incomplete, and every program that uses the schema through kvmigrate refuses it as
-// corrupt: remove it and begin anew.
+// a store that holds something, is a [*NoSpaceError] if the store says that it has
+// no room, and an [*UnfinishedError] if another backup was restored into it by half; then
+// nothing was written. After any other error, or a kill, st is
+// incomplete, and every program that uses the schema through kvmigrate refuses it:
+// Restore of the same backup begins anew and finishes it. Of several at once the last to
+// begin goes on.
 func Restore(ctx context.Context, path string, st store.Store, ro RestoreOptions) (Info, error) {
 	o, key, err := ro.open(path, st)
 	if err != nil {
@@ -121,7 +123,7 @@ func Restore(ctx context.Context, path string, st store.Store, ro RestoreOptions
 		err = o.compareWith(ctx, st, key, m)
 	}
 	if err != nil && begun {
-		err = fmt.Errorf("restore backup %s: %w; the store that it was to fill is incomplete, and refused until it is removed and restored again", path, err)
+		err = fmt.Errorf("restore backup %s: %w; the store that it was to fill is incomplete, and refused until the same file is restored into it again", path, err)
 	}
 	return o.info, err
 }
@@ -167,12 +169,6 @@ func checkRoom(ctx context.Context, st store.Store, i Info) error {
 	}
 	return err
 }
-
-// mark is the key under which a schema keeps the progress of a migration, and unfinished
-// a value that no program can read there. A store with it is refused by all of them.
-func mark(schema string) []byte { return []byte(schema + ":schema_progress") }
-
-var unfinished = []byte("restoring")
 
 // A batch is what one transaction of a restore writes at most, the store's own limits
 // apart. Some commit while the next is read.
@@ -225,22 +221,14 @@ func (o *opened) load(ctx context.Context, st store.Store, key []byte, m *meter)
 // restore writes all entries, between the mark and its removal. begun is set once st is
 // no longer empty.
 func (o *opened) restore(ctx context.Context, st store.Store, key []byte, m *meter, begun *bool) error {
-	progress := mark(o.info.Schema)
-	err := store.Update(ctx, st, func(tx store.Txn) error {
-		for _, err := range tx.Scan(store.Scan{KeysOnly: true}) {
-			if err == nil {
-				err = fmt.Errorf("%w: restore into one that is, or put this one aside", ErrNotEmpty)
-			}
-			return err
-		}
-		return tx.Set(store.Entry{Key: progress, Value: unfinished})
-	})
+	schema, now := o.info.Schema, newMarker(o.info)
+	err := store.Update(ctx, st, func(tx store.Txn) error { return now.begin(tx, schema) })
 	if err != nil {
 		return err
 	}
 	*begun = true
 	m.begin(Restoring, o.info.Entries)
-	last, err := o.fill(ctx, st, key, m)
+	last, err := o.fill(ctx, st, key, m, now)
 	if err != nil {
 		return err
 	}
@@ -249,10 +237,13 @@ func (o *opened) restore(ctx context.Context, st store.Store, key []byte, m *met
 		return err
 	}
 	err = store.Update(ctx, st, func(tx store.Txn) error {
+		if err := now.holds(tx, schema); err != nil {
+			return err
+		}
 		if last != nil {
 			return tx.Set(*last)
 		}
-		return tx.Delete(progress)
+		return tx.Delete(mark(schema))
 	})
 	if err != nil {
 		return err
@@ -264,7 +255,7 @@ func (o *opened) restore(ctx context.Context, st store.Store, key []byte, m *met
 // fill writes all entries but the one under the mark, which it returns if there is one.
 // The mark makes the order in which they commit of no account. When it returns, nothing
 // is under way.
-func (o *opened) fill(ctx context.Context, st store.Store, key []byte, m *meter) (last *store.Entry, err error) {
+func (o *opened) fill(ctx context.Context, st store.Store, key []byte, m *meter, now *marker) (last *store.Entry, err error) {
 	commits, ctx := errgroup.WithContext(ctx)
 	defer func() { // an error of a commit is why there is one of reading
 		if failed := commits.Wait(); failed != nil {
@@ -284,7 +275,7 @@ func (o *opened) fill(ctx context.Context, st store.Store, key []byte, m *meter)
 	commit := func(b *batch) {
 		commits.Go(func() error {
 			defer func() { free <- b }()
-			return b.commit(ctx, st)
+			return b.commit(ctx, st, func(tx store.Txn) error { return now.holds(tx, o.info.Schema) })
 		})
 	}
 	b := <-free
@@ -335,11 +326,15 @@ func (b *batch) add(e store.Entry) {
 	b.chunk.add(e)
 }
 
-func (b *batch) commit(ctx context.Context, st store.Store) error {
+// commit writes the entries, if allowed lets it.
+func (b *batch) commit(ctx context.Context, st store.Store, allowed func(store.Txn) error) error {
 	if len(b.entries) == 0 {
 		return nil
 	}
 	err := store.Update(ctx, st, func(tx store.Txn) error {
+		if err := allowed(tx); err != nil {
+			return err
+		}
 		for _, e := range b.entries {
 			if err := tx.Set(e); err != nil {
 				return err

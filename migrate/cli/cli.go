@@ -149,7 +149,7 @@ func ExitCode(err error) int {
 	switch {
 	case err == nil:
 		return ExitDone
-	case errors.Is(err, migrate.ErrRefused), errors.Is(err, migrate.ErrFindings), errors.Is(err, errDiffer), errors.Is(err, store.ErrCorrupt), errors.Is(err, transfer.ErrRefused), isUnusable(err):
+	case errors.Is(err, migrate.ErrRefused), errors.Is(err, migrate.ErrFindings), errors.Is(err, errDiffer), errors.Is(err, store.ErrCorrupt), errors.Is(err, transfer.ErrRefused), isUnfinished(err), isUnusable(err):
 		return ExitRefused
 	case errors.Is(err, errUsage), errors.Is(err, scaffold.ErrName), isUnknownTarget(err):
 		return ExitUsage
@@ -169,6 +169,13 @@ func usage(err error) error { return fmt.Errorf("%w; %w", err, errUsage) }
 func isUnknownTarget(err error) bool {
 	_, ok := errors.AsType[*migrate.UnknownTargetError](err)
 	return ok
+}
+
+// isUnfinished reports whether a store is half a copy, or half restored.
+func isUnfinished(err error) bool {
+	_, copied := errors.AsType[*transfer.UnfinishedError](err)
+	_, restored := errors.AsType[*backup.UnfinishedError](err)
+	return copied || restored
 }
 
 // isUnusable reports whether a backup is damaged or foreign.
@@ -298,12 +305,15 @@ func (n *schemaName) Set(name string) error {
 	return schema.Check(name)
 }
 
-// withRunner opens the store for do and closes it again. Half a copy is no store.
+// withRunner opens the store for do and closes it again. Half a copy or restore is no
+// store.
 func (a *app) withRunner(cmd *cobra.Command, mustExist bool, do func(ctx context.Context, r *migrate.Runner, st store.Store) error) error {
 	return a.withStore(cmd, mustExist, func(ctx context.Context, st store.Store, o migrate.Options) error {
 		// What else is wrong with the store, do says better.
-		if half, ok := errors.AsType[*transfer.UnfinishedError](st.View(ctx, transfer.UnderWay)); ok {
-			return fmt.Errorf("%w; nothing was changed", half)
+		if err := st.View(ctx, func(s store.Reader) error {
+			return cmp.Or(transfer.UnderWay(s), backup.UnderWay(s, o.Schema))
+		}); isUnfinished(err) {
+			return fmt.Errorf("%w; nothing was changed", err)
 		}
 		r, err := migrate.New(st, o)
 		if err != nil {

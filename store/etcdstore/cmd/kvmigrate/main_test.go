@@ -350,15 +350,15 @@ func fillDir(t *testing.T, dir string) {
 	}
 }
 
-// copyKilled copies by a process that is killed after some transactions, and reports
+// killed runs a command as a process that is killed after some transactions, and reports
 // whether it was.
-func copyKilled(t *testing.T, from, to string, transactions int) bool {
+func killed(t *testing.T, transactions int, args ...string) bool {
 	t.Helper()
 	exe, err := exec.LookPath("kvmigrate-telling")
 	if err != nil {
 		t.Fatal(err)
 	}
-	cmd := exec.CommandContext(t.Context(), exe, "copy", "--from", from, "--to", to)
+	cmd := exec.CommandContext(t.Context(), exe, args...)
 	stderr, err := cmd.StderrPipe()
 	if err != nil {
 		t.Fatal(err)
@@ -371,7 +371,7 @@ func copyKilled(t *testing.T, from, to string, transactions int) bool {
 	for bytes.Count(seen.Bytes(), []byte("transaction\n")) < transactions {
 		if _, err := io.ReadFull(stderr, buf); err != nil {
 			if err := cmd.Wait(); err != nil {
-				t.Fatalf("copy: %v\n%s", err, seen.Bytes())
+				t.Fatalf("%s: %v\n%s", args[0], err, seen.Bytes())
 			}
 			return false
 		}

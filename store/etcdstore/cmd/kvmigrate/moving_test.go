@@ -36,7 +36,7 @@ func TestMovesKilled(t *testing.T) {
 		for _, move := range [][2]string{{home, etcd}, {etcd, back}} {
 			from, to := move[0], move[1]
 			kills := 0
-			for copyKilled(t, from, to, 3+random.IntN(12)) {
+			for killed(t, 3+random.IntN(12), "copy", "--from", from, "--to", to) {
 				kills++
 				wantHalf(t, to, want)
 			}
