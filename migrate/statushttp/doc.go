@@ -17,7 +17,8 @@
 //	/healthz  200 as long as the process answers, also while it migrates for hours
 //	/readyz   200 once the program may use the store; before that, and after a
 //	          failure, 503 and a line that says why. A program that goes on with an
-//	          earlier version when it is held back answers its probes itself
+//	          earlier version when it is held back says so by Handler.Joined, and is
+//	          ready meanwhile
 //	/schema   JSON, see below
 //	/metrics  metrics for Prometheus, all of them named kvmigrate_…
 //

@@ -11,6 +11,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 
 	"github.com/kvmigrate/kvmigrate/migrate"
+	"github.com/kvmigrate/kvmigrate/migrate/cluster"
 	"github.com/kvmigrate/kvmigrate/store"
 )
 
@@ -114,15 +115,26 @@ func (h *Handler) UpTo(ctx context.Context, target uint32) (report migrate.Repor
 	return h.runner.UpTo(ctx, target)
 }
 
+// Joined says that the program is a node of the store, and serves at each version that m
+// supports, so that it is ready as well while other nodes hold its upgrade back, and is
+// not once m is out. A deployment that replaces nodes one by one needs that: it stops old
+// nodes, which hold new ones back, only when those are ready.
+func (h *Handler) Joined(m *cluster.Member) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.state.member = m
+}
+
 var errPanicked = errors.New("the run ended in a panic")
 
 func (h *Handler) serveReady(w http.ResponseWriter, _ *http.Request) {
 	s := h.snapshot(time.Now())
+	ready, why := s.readiness()
 	code := http.StatusServiceUnavailable
-	if s.stage == ready {
+	if ready {
 		code = http.StatusOK
 	}
-	line(w, code, s.reason())
+	line(w, code, why)
 }
 
 func line(w http.ResponseWriter, code int, text string) {

@@ -22,6 +22,20 @@ type sharedStore struct{ store.Store }
 
 func (sharedStore) Shared() bool { return true }
 
+// watchedStore calls a function before each snapshot.
+type watchedStore struct {
+	sharedStore
+
+	while *func()
+}
+
+func (w watchedStore) View(ctx context.Context, fn func(store.Reader) error) error {
+	if *w.while != nil {
+		(*w.while)()
+	}
+	return w.sharedStore.View(ctx, fn)
+}
+
 // TestHeldBack: a run that nodes hold back has not failed, and says who does.
 func TestHeldBack(t *testing.T) { synctest.Test(t, testHeldBack) }
 
@@ -31,7 +45,11 @@ func testHeldBack(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer func() { _ = st.Close() }()
-	ms := []migrate.Migration{{Version: 1, Name: "first", Up: nothing}, {Version: 2, Name: "second", Up: nothing}}
+	second := func() {}
+	ms := []migrate.Migration{{Version: 1, Name: "first", Up: nothing}, {Version: 2, Name: "second", Up: func(context.Context, *migrate.Tx) error {
+		second()
+		return nil
+	}}}
 	o := migrate.Options{Schema: "notes", Registry: migrate.NewRegistry(ms[0]), Logger: slog.New(slog.DiscardHandler)}
 	if _, err := migrate.Up(t.Context(), st, o); err != nil {
 		t.Fatal(err)
@@ -40,27 +58,55 @@ func testHeldBack(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer func() {
-		if err := old.Leave(context.WithoutCancel(t.Context())); err != nil {
-			t.Error(err)
-		}
-	}()
 	o.Registry = migrate.NewRegistry(ms...)
-	h, err := statushttp.New(sharedStore{st}, o)
+	var while func() // if not nil, is called while the run looks at the store
+	h, err := statushttp.New(watchedStore{sharedStore{st}, &while}, o)
 	if err != nil {
 		t.Fatal(err)
 	}
 	if _, err := h.Up(t.Context()); !errors.Is(err, migrate.ErrHeldBack) {
 		t.Fatalf("Up = %v, want that it is held back", err)
 	}
-	for path, want := range map[string]string{
-		"/readyz": "it stays at v1 and does not go to v2, because of old ",
-		"/schema": `"state":"pending"`,
-	} {
-		answer := httptest.NewRecorder()
-		h.ServeHTTP(answer, httptest.NewRequest(http.MethodGet, path, nil))
-		if body := strings.ReplaceAll(answer.Body.String(), `": "`, `":"`); !strings.Contains(body, want) {
-			t.Errorf("GET %s = %s, want %s in it", path, body, want)
-		}
+	const heldBack = "it stays at v1 and does not go to v2, because of old "
+	answers(t, h, "/readyz", http.StatusServiceUnavailable, heldBack)
+	answers(t, h, "/schema", http.StatusOK, `"state":"pending"`)
+	answers(t, h, "/metrics", http.StatusOK, `kvmigrate_schema_ready{schema="notes"} 0`)
+
+	// Once it serves all the same, a deployment may stop the old node.
+	member, err := cluster.Join(t.Context(), st, cluster.Options{Schema: "notes", Name: "new", Min: 1, Max: 2, Logger: o.Logger})
+	if err != nil {
+		t.Fatal(err)
+	}
+	h.Joined(member)
+	answers(t, h, "/readyz", http.StatusOK, heldBack)
+	answers(t, h, "/metrics", http.StatusOK, `kvmigrate_schema_ready{schema="notes"} 1`)
+	while = func() { answers(t, h, "/readyz", http.StatusOK, heldBack) }
+	if _, err := h.Up(t.Context()); !errors.Is(err, migrate.ErrHeldBack) {
+		t.Fatalf("Up once more = %v, want that it is held back", err)
+	}
+	answers(t, h, "/readyz", http.StatusOK, heldBack)
+
+	if err := old.Leave(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	while = nil
+	second = func() { answers(t, h, "/readyz", http.StatusServiceUnavailable, "migrating v1 -> v2 (second)") }
+	if _, err := h.Up(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	answers(t, h, "/readyz", http.StatusOK, "notes schema is at v2")
+	if err := member.Leave(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	answers(t, h, "/readyz", http.StatusServiceUnavailable, "node has left")
+}
+
+// answers fails the test unless h answers with that code, and text is in what it says.
+func answers(t *testing.T, h http.Handler, path string, code int, text string) {
+	t.Helper()
+	answer := httptest.NewRecorder()
+	h.ServeHTTP(answer, httptest.NewRequest(http.MethodGet, path, nil))
+	if body := strings.ReplaceAll(answer.Body.String(), `": "`, `":"`); answer.Code != code || !strings.Contains(body, text) {
+		t.Errorf("GET %s = %d %s, want %d and %s in it", path, answer.Code, body, code, text)
 	}
 }

@@ -70,7 +70,8 @@ func (h *Handler) Collect(ch chan<- prometheus.Metric) {
 		gauge(m.pending, float64(len(s.pending())))
 	}
 	gauge(m.latest, float64(h.latest()))
-	gauge(m.ready, oneIf(s.stage == ready))
+	usable, _ := s.readiness()
+	gauge(m.ready, oneIf(usable))
 	for _, other := range stages {
 		gauge(m.state, oneIf(s.stage == other), string(other))
 	}

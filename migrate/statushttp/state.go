@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/kvmigrate/kvmigrate/migrate"
+	"github.com/kvmigrate/kvmigrate/migrate/cluster"
 )
 
 // A stage is what the Handler is at, as the package describes.
@@ -43,6 +44,8 @@ type state struct {
 	event          *migrate.Event // what is at work, or failed: the last event of it
 	began          time.Time      // when that began
 	err            error
+	held           error           // by which nodes the last UpTo was held back, as long as nothing has begun since
+	member         *cluster.Member // nil unless the program is a node
 
 	open  []at // what has started, of this UpTo; not for readers
 	fresh bool // whether nothing has started yet; not for readers
@@ -139,6 +142,10 @@ func (h *Handler) end(report migrate.Report, err error) {
 	default:
 		s.stage = ready
 	}
+	s.held = nil
+	if held {
+		s.held = err
+	}
 	if err == nil || held {
 		s.version, s.read, s.event = report.To, true, nil
 	}
@@ -154,6 +161,9 @@ func (h *Handler) observe(e migrate.Event) {
 		s.changes++
 	}
 	s.event = &e
+	if e.Kind != migrate.Waiting {
+		s.held = nil // from now on the store is closed to its nodes
+	}
 	switch e.Kind {
 	case migrate.BackingUp, migrate.Waiting:
 		s.began = time.Now().Add(-e.Elapsed)
@@ -222,6 +232,18 @@ func (s state) pending() []migrate.Migration {
 		}
 	}
 	return nil
+}
+
+// readiness reports whether the program may use the store, and says why.
+func (s state) readiness() (ok bool, why string) {
+	node := s.member != nil
+	switch {
+	case node && s.member.Err() != nil:
+		return false, s.member.Err().Error()
+	case node && s.held != nil:
+		return true, s.held.Error()
+	}
+	return s.stage == ready, s.reason()
 }
 
 // reason says the stage in a line.
