@@ -158,6 +158,7 @@ directory away.`,
 		if list {
 			return a.listBackups(cmd, o)
 		}
+		a.looks = true
 		return a.withRunner(cmd, true, func(ctx context.Context, r *migrate.Runner, _ store.Store) error {
 			taken, err := r.Backup(ctx, *o)
 			if err != nil {

@@ -34,8 +34,10 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"log/slog"
 	"strings"
+	"syscall"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -278,6 +280,7 @@ type app struct {
 	inPlace   bool // whether stores without a scheme are directories of ours to replace
 	tries     bool // whether it is a dry run
 	reads     bool // whether no file of the store is to change
+	looks     bool // whether it goes without changing one, where none can be changed
 }
 
 // A logFormat is the value of --log-format. The zero value is text.
@@ -373,6 +376,7 @@ func (a *app) waitFor(cmd *cobra.Command, program time.Duration) time.Duration {
 
 // view is the View of [Config].Commands.
 func (a *app) view(cmd *cobra.Command, read func(s store.Reader) error) error {
+	a.looks = true
 	return a.withRunner(cmd, true, func(ctx context.Context, _ *migrate.Runner, st store.Store) error {
 		return st.View(ctx, read)
 	})
@@ -440,6 +444,10 @@ func (a *app) openBadger(ctx context.Context, dir string, o OpenOptions) (store.
 	if o.ReadOnly && errors.Is(err, store.ErrUnsupported) {
 		o.Logger.WarnContext(ctx, "the store cannot be opened read-only, as after a kill; opening it for writing, which changes its files but none of its entries")
 		options.ReadOnly = false
+		st, err = badgerstore.Open(ctx, dir, options)
+	}
+	if a.looks && (errors.Is(err, fs.ErrPermission) || errors.Is(err, syscall.EROFS)) {
+		options.ReadOnly = true
 		st, err = badgerstore.Open(ctx, dir, options)
 	}
 	if err != nil {

@@ -211,6 +211,7 @@ func (a *app) plan() *cobra.Command {
 		if err != nil {
 			return err
 		}
+		a.looks = true
 		return a.withRunner(cmd, true, func(ctx context.Context, r *migrate.Runner, _ store.Store) error {
 			plan, err := r.Plan(ctx, target)
 			if err != nil {
@@ -255,6 +256,7 @@ show that on standard error until it is done, and then the version.`,
 		Example: a.example("status --json"),
 		Args:    noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
+			a.looks = true
 			err := a.withRunner(cmd, true, func(ctx context.Context, r *migrate.Runner, _ store.Store) error {
 				status, err := r.Status(ctx)
 				w := cmd.OutOrStdout()
@@ -317,6 +319,7 @@ func (a *app) history() *cobra.Command {
 		Example: a.example("history"),
 		Args:    noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
+			a.looks = true
 			return a.withRunner(cmd, true, func(ctx context.Context, r *migrate.Runner, _ store.Store) error {
 				history, err := r.History(ctx)
 				if err != nil {
@@ -374,6 +377,7 @@ func (a *app) dump() *cobra.Command {
 	}
 	cmd.Flags().StringVar(&prefix, "prefix", "", "only keys that start with this")
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
+		a.looks = true
 		return a.withStore(cmd, true, func(ctx context.Context, st store.Store, _ migrate.Options) error {
 			return st.View(ctx, func(s store.Reader) error {
 				w, scan := cmd.OutOrStdout(), store.Scan{Prefix: []byte(prefix)}

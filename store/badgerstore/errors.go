@@ -1,10 +1,12 @@
 package badgerstore
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"strings"
+	"syscall"
 
 	"github.com/dgraph-io/badger/v4"
 	"github.com/dgraph-io/badger/v4/y"
@@ -109,6 +111,23 @@ func wrapOpen(dir string, err error) error {
 		err = holder(dir)
 	case errors.Is(err, badger.ErrEncryptionKeyMismatch):
 		err = fmt.Errorf("the store was created with another encryption key, or with none: open it with the one it was created with: %w", err)
+	default:
+		err = cmp.Or(unwritable(err), err)
 	}
 	return &store.Error{Op: "open badger store " + dir, Err: err}
+}
+
+// unwritable returns why a directory cannot be written, nil if err is of something else.
+// The file LOCK is the first that Badger writes, and its report has no type, only a text.
+func unwritable(err error) error {
+	text := err.Error()
+	if !strings.Contains(text, "Cannot write pid file") {
+		return nil
+	}
+	for _, why := range []syscall.Errno{syscall.EACCES, syscall.EPERM, syscall.EROFS} {
+		if strings.HasSuffix(text, why.Error()) {
+			return fmt.Errorf("the directory cannot be written: %w", why)
+		}
+	}
+	return nil
 }

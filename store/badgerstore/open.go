@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"syscall"
 	"time"
 
 	"github.com/dgraph-io/badger/v4"
@@ -63,7 +64,8 @@ type Options struct {
 //
 // The error is a [*store.LockedError] if another process has the store open, and
 // still has it after the time to wait. It matches [store.ErrLocked],
-// and os.ErrNotExist if MustExist or ReadOnly is set and dir holds no store. With
+// os.ErrNotExist if MustExist or ReadOnly is set and dir holds no store, and
+// os.ErrPermission, or syscall.EROFS, if the directory cannot be written. With
 // ReadOnly it matches [store.ErrUnsupported] after the kill of a program that
 // wrote, because only opening a store for writing puts it in order.
 func Open(ctx context.Context, dir string, o Options) (*Store, error) {
@@ -125,10 +127,12 @@ func checkManifest(opts badger.Options) error {
 }
 
 func exists(dir string) error {
-	if _, err := os.Stat(filepath.Join(dir, badger.ManifestFilename)); err != nil {
+	switch _, err := os.Stat(filepath.Join(dir, badger.ManifestFilename)); {
+	case errors.Is(err, fs.ErrNotExist), errors.Is(err, syscall.ENOTDIR):
 		return fmt.Errorf("no Badger store there, and none was made: see whether the path is right: %w", err)
+	default:
+		return err
 	}
-	return nil
 }
 
 func options(dir string, o Options, log *slog.Logger) badger.Options {

@@ -121,6 +121,7 @@ func half() {
 //	await FILE                  waits until the file is there
 //	glob NAME PATTERN           sets the variable NAME to the one file that matches
 //	smalldisk DIR SIZE          mounts a file system of that size, for which see [mounts]
+//	freeze DIR                  makes it read-only
 //	fill FILE N                 writes a file of N MiB
 //	hex FILE HEX                writes a file of raw bytes
 //	cut FILE COPY               copies a file but for its last byte
@@ -169,6 +170,7 @@ func TestScripts(t *testing.T) {
 				ts.Check(err)
 				ts.Defer(func() { ts.Check(unmount()) })
 			},
+			"freeze": func(ts *testscript.TestScript, _ bool, args []string) { ts.Check(freeze(ts.MkAbs(args[0]))) },
 			"fill": func(ts *testscript.TestScript, _ bool, args []string) {
 				mib, err := strconv.Atoi(args[1])
 				ts.Check(err)

@@ -15,6 +15,14 @@ func smallDisk(dir, size string) (unmount func() error, err error) {
 	return func() error { return unix.Unmount(dir, unix.MNT_DETACH) }, nil
 }
 
+// freeze makes the file system that smallDisk mounted at dir read-only.
+func freeze(dir string) error {
+	if err := unix.Mount("", dir, "", unix.MS_REMOUNT|unix.MS_RDONLY, ""); err != nil {
+		return &os.PathError{Op: "remount", Path: dir, Err: err}
+	}
+	return nil
+}
+
 // mounts reports whether smallDisk works here, which takes root.
 func mounts() (bool, error) {
 	dir, err := os.MkdirTemp("", "mounts-")
