@@ -160,7 +160,10 @@ directory away.`,
 		}
 		a.looks = true
 		return a.withRunner(cmd, true, func(ctx context.Context, r *migrate.Runner, _ store.Store) error {
+			observe, end := a.watch(cmd, o.Observer)
+			o.Observer = observe
 			taken, err := r.Backup(ctx, *o)
+			end()
 			if err != nil {
 				return err
 			}
@@ -175,6 +178,33 @@ directory away.`,
 		})
 	}
 	return a.withJSON(cmd)
+}
+
+// watch returns an observer of a backup or a restore, which calls also, unless that is nil,
+// and shows how far it is: on a bar until end is called, or if there is none, once it has
+// taken a while, in the log.
+func (a *app) watch(cmd *cobra.Command, also func(backup.Progress)) (observe func(backup.Progress), end func()) {
+	ctx, b, told := cmd.Context(), a.anyBar(cmd.ErrOrStderr()), time.Now()
+	log, end := a.logger(cmd.ErrOrStderr()), func() {}
+	if b != nil {
+		restore := sayInterrupted(ctx, a.logger(b), b)
+		end = func() {
+			restore()
+			b.end()
+		}
+	}
+	return func(p backup.Progress) {
+		if also != nil {
+			also(p)
+		}
+		switch {
+		case b != nil:
+			b.observeStage(string(p.Stage), p.Entries, p.Total, 0, p.Elapsed)
+		case time.Since(told) >= logPause:
+			told = time.Now()
+			log.InfoContext(ctx, string(p.Stage), "entries", p.Entries, "total", p.Total, "bytes", p.Bytes)
+		}
+	}, end
 }
 
 func printTaken(w io.Writer, t backup.Taken) error {
@@ -305,6 +335,9 @@ func (a *app) restoreFile(cmd *cobra.Command, path, name string, fresh bool, o b
 	if err != nil {
 		return info, "", fmt.Errorf("%w; nothing was changed", err)
 	}
+	observe, end := a.watch(cmd, nil)
+	defer end()
+	o.Observer = observe
 	fill := func(ctx context.Context, st store.Store) error {
 		info, err = backup.Restore(ctx, path, st, o)
 		return err

@@ -210,11 +210,17 @@ func stageText(p transfer.Progress) string {
 
 // observeCopy shows how far a copy is.
 func (b *bar) observeCopy(p transfer.Progress) {
-	e := migrate.Event{Migration: migrate.Migration{Name: string(p.Stage)}, Done: p.Entries, Total: p.Total, Elapsed: p.Elapsed}
-	if seconds := p.Elapsed.Seconds(); seconds > 0 {
-		e.Rate = float64(p.Entries-p.Before) / seconds
+	b.observeStage(string(p.Stage), p.Entries, p.Total, p.Before, p.Elapsed)
+}
+
+// observeStage shows how far something is that is no migration: how many of the total are
+// done, those that were done before it began among them.
+func (b *bar) observeStage(name string, done, total, before uint64, elapsed time.Duration) {
+	e := migrate.Event{Migration: migrate.Migration{Name: name}, Done: done, Total: total, Elapsed: elapsed}
+	if seconds := elapsed.Seconds(); seconds > 0 {
+		e.Rate = float64(done-before) / seconds
 	}
-	if left := e.Total - min(e.Done, e.Total); e.Rate > 0 && left > 0 {
+	if left := total - min(done, total); e.Rate > 0 && left > 0 {
 		e.ETA = time.Duration(float64(left) / e.Rate * float64(time.Second))
 	}
 	b.observe(e)

@@ -23,15 +23,17 @@ import (
 	"github.com/rogpeppe/go-internal/testscript"
 
 	"github.com/kvmigrate/kvmigrate/migrate"
+	"github.com/kvmigrate/kvmigrate/migrate/backup"
 	"github.com/kvmigrate/kvmigrate/migrate/cli"
 	"github.com/kvmigrate/kvmigrate/migrations"
 	"github.com/kvmigrate/kvmigrate/store"
 	"github.com/kvmigrate/kvmigrate/store/badgerstore"
 	"github.com/kvmigrate/kvmigrate/store/dump"
+	"github.com/kvmigrate/kvmigrate/systables/tablescli"
 )
 
 func TestMain(m *testing.M) {
-	testscript.Main(m, map[string]func(){"kvmigrate": main, "kvmigrate-branch": branch, "kvmigrate-stopped": stopped, "kvmigrate-slow": slow, "kvmigrate-faulty": faulty, "kvmigrate-half": half, "kvmigrate-edit": edit})
+	testscript.Main(m, map[string]func(){"kvmigrate": main, "kvmigrate-branch": branch, "kvmigrate-stopped": stopped, "kvmigrate-slow": slow, "kvmigrate-faulty": faulty, "kvmigrate-half": half, "kvmigrate-edit": edit, "kvmigrate-saving": saving})
 }
 
 // branch is kvmigrate as another branch built it, which took version 2 for a
@@ -106,6 +108,20 @@ func half() {
 		},
 	})
 	main()
+}
+
+// saving is kvmigrate whose backups, once they are written, wait for a file of the name
+// end.
+func saving() {
+	cfg := tablescli.Config()
+	cfg.Options.Backup = &backup.Options{Observer: func(p backup.Progress) {
+		for looks := time.Tick(10 * time.Millisecond); p.Stage == backup.Verifying; <-looks {
+			if _, err := os.Stat("end"); err == nil {
+				return
+			}
+		}
+	}}
+	os.Exit(cli.Run(context.Background(), cfg, os.Args[1:], os.Stdout, os.Stderr))
 }
 
 // TestScripts runs the command as a process. The scripts have the other programs

@@ -5,6 +5,7 @@ package main
 import (
 	"bytes"
 	"fmt"
+	"io"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -193,6 +194,23 @@ func TestStatusWaits(t *testing.T) {
 				t.Errorf("%v\n%s", err, upgrade.shown)
 			}
 		})
+	}
+}
+
+// TestBackupShows: a backup shows how far it is, and its bar goes when it is done.
+func TestBackupShows(t *testing.T) {
+	dir := t.TempDir()
+	if code := cli.Run(t.Context(), tablescli.Config(), []string{"--store", filepath.Join(dir, "db"), "--quiet", "up"}, io.Discard, io.Discard); code != cli.ExitDone {
+		t.Fatalf("up: exit code %d", code)
+	}
+	c := onTerminalOf(t, "xterm-256color", "kvmigrate-saving", dir, "--store", "db", "backup", "--dir", "backups")
+	c.await(t, "writing ")
+	if err := os.WriteFile(filepath.Join(dir, "end"), nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	c.await(t, "")
+	if err := c.process.Wait(); err != nil || !regexp.MustCompile(`(?m)^(\x1b\[1A\x1b\[J)?backups/system-.*\.kvbackup \(v\d+, .*\)\r\n$`).Match(c.shown) {
+		t.Errorf("%v, and the terminal shows %q", err, c.shown)
 	}
 }
 
