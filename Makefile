@@ -8,6 +8,10 @@
 # The race detector needs a C compiler; make check insists on it.
 RACE := $(if $(filter 1,$(shell go env CGO_ENABLED)),-race)
 
+# A program with the race detector sleeps a second before it exits, by default, and the
+# tests start hundreds of them. What it reports, and its exit code, do not wait for that.
+export GORACE ?= atexit_sleep_ms=0
+
 # A program of its own module, as a user has.
 NOTES := testdata/notes
 
