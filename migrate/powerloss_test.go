@@ -105,7 +105,7 @@ func firstDifference(want, got string) string {
 	return fmt.Sprintf("%d lines, want %d", len(b), len(a))
 }
 
-const lossRows = 4000
+const lossRows = 1000
 
 // lossRun opens the store in dir with configure's options, fills it if it is
 // empty, migrates it, and returns what it then holds. If d is not nil, it takes
@@ -147,7 +147,7 @@ func lossRun(t *testing.T, configure func(badger.Options) badger.Options, dir st
 // lossOptions has memtables so small that a run fills many.
 func lossOptions(threshold int64, syncWrites bool) func(badger.Options) badger.Options {
 	return func(o badger.Options) badger.Options {
-		return o.WithMemTableSize(1 << 20).WithValueLogFileSize(4 << 20).WithNumMemtables(8).
+		return o.WithMemTableSize(256 << 10).WithValueLogFileSize(1 << 20).WithNumMemtables(8).
 			WithValueThreshold(threshold).WithSyncWrites(syncWrites).WithLogger(nil)
 	}
 }
@@ -160,8 +160,8 @@ func lossLoad(t *testing.T, st store.Store) {
 		rows[i].Value = fmt.Appendf(rows[i].Value, " %0300d", i)
 	}
 	for len(rows) > 0 {
-		load(t, st, rows[:100]...)
-		rows = rows[100:]
+		load(t, st, rows[:50]...)
+		rows = rows[50:]
 	}
 	if err := st.Sync(t.Context()); err != nil {
 		t.Fatal(err)
@@ -169,17 +169,17 @@ func lossLoad(t *testing.T, st store.Store) {
 }
 
 // rewriteTwice changes every row, and some again.
-var rewriteTwice = migrate.Phases(migrate.Rewrite([]byte("app/"), suffix(" new")), migrate.Rewrite([]byte("app/000"), suffix(" again")))
+var rewriteTwice = migrate.Phases(migrate.Rewrite([]byte("app/"), suffix(" new")), migrate.Rewrite([]byte("app/0002"), suffix(" again")))
 
 // moveBehind changes every row and moves some far behind, into batches that may
 // have been lost.
 var moveBehind = migrate.Each([]byte("app/"), func(_ context.Context, tx *migrate.Tx, e store.Entry) error {
 	e.Value = append(e.Value, " new"...)
-	if n, err := strconv.Atoi(string(e.Key[len("app/"):])); err == nil && n%500 == 499 {
+	if n, err := strconv.Atoi(string(e.Key[len("app/"):])); err == nil && n%125 == 124 {
 		if err := tx.Delete(e.Key); err != nil {
 			return err
 		}
-		e.Key = fmt.Appendf(nil, "app/%06da", n-400)
+		e.Key = fmt.Appendf(nil, "app/%06da", n-100)
 	}
 	return tx.Set(e)
 })
