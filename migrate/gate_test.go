@@ -390,3 +390,25 @@ func TestNodeRecords(t *testing.T) {
 		}
 	})
 }
+
+// TestNodeNoUTF8: names with bytes that are no UTF-8 keep nobody from reading who the
+// nodes are.
+func TestNodeNoUTF8(t *testing.T) {
+	inBubble(t, func(t *testing.T, st shared) {
+		mustUp(t, st, ladder("one"))
+		m := join(t, st, node("caf\xe9", 1, 2))
+		defer leave(t, m)
+		mustUp(t, st, ladder("one", "two"))
+		r, err := migrate.New(st, options(migrate.NewRegistry(ladder("one", "two")...)))
+		if err != nil {
+			t.Fatal(err)
+		}
+		status, err := r.Nodes(t.Context(), 0)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if len(status.Nodes) != 1 || status.Nodes[0].Name != "caf\uFFFD" || status.Nodes[0].Program != "app caf\uFFFD" {
+			t.Errorf("nodes = %v", status.Nodes)
+		}
+	})
+}

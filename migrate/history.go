@@ -112,7 +112,7 @@ const recordHead = "\x61f\x70"
 
 func (a Applied) encode() ([]byte, error) {
 	r := record{
-		Fingerprint: a.Fingerprint.String(), Version: a.Version, Name: a.Name, Description: a.Description,
+		Fingerprint: a.Fingerprint.String(), Version: a.Version, Name: a.Name, Description: legible(a.Description),
 		Started: a.Started.UnixMilli(), Finished: a.Finished.UnixMilli(),
 		Transactions: a.Transactions, KeysWritten: a.KeysWritten, KeysDeleted: a.KeysDeleted, Program: a.Program,
 		Origin: a.Origin, Unreleased: a.Unreleased, SizeBefore: a.SizeBefore, SizeAfter: a.SizeAfter,

@@ -166,7 +166,7 @@ func New(st store.Store, o Options) (*Runner, error) {
 	r := &Runner{
 		store: st, registry: o.Registry, schema: o.Schema, allowUnversioned: o.AllowUnversioned,
 		adopt: o.Adopt, allowUnreleased: o.AllowUnreleased, allowReadOnly: o.AllowReadOnly, reclaims: o.Reclaim,
-		program: o.Program, log: o.Logger, now: o.Now,
+		program: legible(o.Program), log: o.Logger, now: o.Now,
 		observer: o.Observer, heartbeat: o.Heartbeat, batches: o.Batches, wait: o.Wait, backup: o.Backup, options: o,
 		ttl: defaultTTL,
 	}
@@ -352,6 +352,10 @@ func (r *Runner) failed(m Migration, p *Progress, err error) error {
 
 // clock reads the clock as history keeps it.
 func (r *Runner) clock() time.Time { return r.now().UTC().Truncate(time.Millisecond) }
+
+// legible returns text as a record can hold it: the bytes of one that is no UTF-8 can
+// be written, and not read again.
+func legible(text string) string { return strings.ToValidUTF8(text, "\uFFFD") }
 
 // programName is what history says ran a migration.
 func (r *Runner) programName() string {

@@ -634,3 +634,32 @@ func TestTornValue(t *testing.T) {
 		mustUp(t, openStore(t), big)
 	}
 }
+
+// TestNoUTF8: what history keeps of a program and a migration that have bytes which are
+// no UTF-8 can be read again.
+func TestNoUTF8(t *testing.T) {
+	st := openStore(t)
+	load(t, st, many("app/", 2*batchOfRows)...)
+	broken := true
+	ms := []migrate.Migration{
+		{Version: 1, Name: "plain", Description: "caf\xe9s", Up: set("other", "x")},
+		{Version: 2, Name: "batched", Up: migrate.Rewrite([]byte("app/"), func(v []byte) ([]byte, error) {
+			if broken && string(v) == fmt.Sprintf("row %d", batchOfRows) {
+				return nil, errors.New("broken")
+			}
+			return append(v, '!'), nil
+		})},
+	}
+	o := saving(t.TempDir(), ms...)
+	o.AllowUnversioned, o.Program = true, "caf\xe9 v1"
+	if _, err := migrate.Up(t.Context(), st, o); err == nil {
+		t.Fatal("the broken migration did not fail")
+	}
+	broken = false
+	mustRun(t, st, o)
+	for _, a := range historyOf(t, st, ms) {
+		if a.Program != "caf\uFFFD v1" || a.Version == 1 && a.Description != "caf\uFFFDs" {
+			t.Errorf("v%d: program %q, description %q", a.Version, a.Program, a.Description)
+		}
+	}
+}

@@ -102,7 +102,7 @@ func (r *Runner) newTurn() *turn {
 	host, _ := os.Hostname() // who has none is known by the rest
 	token := newToken()
 	return &turn{Runner: r, token: token, record: turnRecord{
-		Token: token, Program: r.programName(), Host: host, PID: os.Getpid(), TTL: r.ttl.Milliseconds(),
+		Token: token, Program: r.programName(), Host: legible(host), PID: os.Getpid(), TTL: r.ttl.Milliseconds(),
 	}}
 }
 

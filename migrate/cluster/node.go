@@ -10,6 +10,7 @@ import (
 	"fmt"
 	"log/slog"
 	"os"
+	"strings"
 	"sync"
 	"time"
 
@@ -141,6 +142,8 @@ func newMember(st store.Store, o Options) (*Member, error) {
 	if o.Logger == nil {
 		o.Logger = slog.Default()
 	}
+	// A record with bytes that are no UTF-8 can be written, and not read again.
+	o.Name, o.Program = strings.ToValidUTF8(o.Name, "\uFFFD"), strings.ToValidUTF8(o.Program, "\uFFFD")
 	id := make([]byte, 8)
 	_, _ = rand.Read(id) // never fails
 	return &Member{
