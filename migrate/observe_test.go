@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"runtime"
 	"strings"
 	"sync"
 	"testing"
@@ -341,5 +342,33 @@ func TestObserverPanics(t *testing.T) {
 	mustRun(t, st, o)
 	if !strings.Contains(fmt.Sprint(l.got), "ERROR the observer of migrations failed: panic: boom") {
 		t.Errorf("log = %q", l.got)
+	}
+}
+
+// TestExitLeavesNothing: an Up that ends the goroutine, as t.FailNow does, leaves
+// nothing that runs.
+func TestExitLeavesNothing(t *testing.T) {
+	exit := func() error { runtime.Goexit(); return nil }
+	for name, up := range map[string]migrate.UpFunc{
+		"plain":         func(context.Context, *migrate.Tx) error { return exit() },
+		"row":           migrate.Each([]byte("app/"), func(context.Context, *migrate.Tx, store.Entry) error { return exit() }),
+		"second of two": migrate.Phases(migrate.Rewrite([]byte("app/"), suffix("!")), func(context.Context, *migrate.Tx) error { return exit() }),
+	} {
+		t.Run(name, func(t *testing.T) {
+			inBubble(t, func(t *testing.T, st shared) {
+				load(t, st, many("app/", 100)...)
+				ctx := context.WithoutCancel(t.Context())
+				returned, done := false, make(chan struct{})
+				go func() {
+					defer close(done)
+					_, _ = migrate.Up(ctx, st.Store, one(up))
+					returned = true
+				}()
+				<-done // and whatever still runs now fails the bubble
+				if returned {
+					t.Error("the migration did not end the goroutine")
+				}
+			})
+		})
 	}
 }

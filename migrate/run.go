@@ -37,10 +37,12 @@ func (d doubts) add(applied *Applied, err error) {
 	}
 }
 
-// all runs the pending migrations, of which the first goes on from p if it was
+// all runs the migrations of plan, of which the first goes on from p if it was
 // interrupted, and says in report what it did.
-func (up *upgrade) all(ctx context.Context, pending []Migration, p *Progress, report *Report) error {
-	for len(pending) > 0 {
+func (up *upgrade) all(ctx context.Context, plan Plan, p *Progress, report *Report) error {
+	up.heart = up.newHeart(ctx, plan)
+	defer up.heart.end() // also if an Up ends the goroutine
+	for pending := plan.Pending; len(pending) > 0; {
 		if p == nil {
 			applied := up.together(ctx, pending)
 			report.Applied = append(report.Applied, applied...)
@@ -98,16 +100,7 @@ func (up *upgrade) apply(ctx context.Context, m Migration, p *Progress) (*Applie
 	up.logBegin(ctx, m)
 	u := up.begin(m, p)
 	defer up.heart.meter.Store(nil)
-	stepping, stop := u.meter.start(ctx)
-	// What the new version vouches for must be durable before it is.
-	done := outcome{err: up.store.Sync(ctx)}
-	if done.err == nil && p != nil {
-		done.err = u.mend(stepping)
-	}
-	if done.err == nil {
-		done = u.steps(stepping)
-	}
-	stop()
+	done := u.whole(ctx, p)
 	if errors.Is(done.err, errOvertaken) {
 		done.applied, done.err = up.overtaken(ctx, m)
 	} else if done.err != nil {
@@ -137,6 +130,22 @@ type run struct {
 	meter   *meter
 	room    *room
 	doubts  doubts
+}
+
+// whole makes all steps of the migration, which goes on from p if it was interrupted.
+func (u *run) whole(ctx context.Context, p *Progress) outcome {
+	ctx, stop := u.meter.start(ctx)
+	defer stop()
+	// What the new version vouches for must be durable before it is.
+	if err := u.store.Sync(ctx); err != nil {
+		return outcome{err: err}
+	}
+	if p != nil {
+		if err := u.mend(ctx); err != nil {
+			return outcome{err: err}
+		}
+	}
+	return u.steps(ctx)
 }
 
 // An outcome is what a step, or a run of steps, came to.

@@ -302,10 +302,8 @@ func (r *Runner) upgrade(ctx context.Context, f found, plan Plan, report *Report
 		r.log.InfoContext(ctx, fmt.Sprintf("resuming an interrupted migration: %v", f.progress))
 	}
 	overwrites, before := r.overwrites(ctx), r.size(ctx)
-	u := &upgrade{Runner: r, heart: r.newHeart(ctx, plan), meters: make(map[uint32]*meter, len(plan.Pending)), doubts: doubts{}}
-	err := u.all(ctx, plan.Pending, f.progress, report)
-	u.heart.end()
-	if err != nil {
+	u := &upgrade{Runner: r, meters: make(map[uint32]*meter, len(plan.Pending)), doubts: doubts{}}
+	if err := u.all(ctx, plan, f.progress, report); err != nil {
 		return err
 	}
 	if err := r.store.Sync(ctx); err != nil {
