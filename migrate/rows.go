@@ -188,6 +188,8 @@ func (w *visit) up(_ context.Context, tx *Tx) error {
 
 var errMixed = errors.New("an Up that visits rows must do nothing else in the same step: put the rest in one of Phases")
 
+var errElsewhere = errors.New("the step before stopped outside of the prefix that is visited: a migration that is under way must not change, and steps of one's own belong in one of Phases")
+
 // The size of a batch. Larger ones are not faster, and take more memory.
 const (
 	batchRows  = 4000
@@ -259,6 +261,9 @@ func (tx *Tx) readRows(p Progress, limit int) error {
 	tx.batch = b
 	scan := store.Scan{Prefix: tx.rows.prefix, KeysOnly: tx.rows.keysOnly}
 	if p.cursor != nil {
+		if !bytes.HasPrefix(p.cursor, tx.rows.prefix) {
+			return errElsewhere // or what lies before the cursor would be passed over
+		}
 		scan.From = append(bytes.Clone(p.cursor), 0)
 	}
 	for e, err := range tx.txn.Scan(scan) {

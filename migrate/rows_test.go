@@ -775,3 +775,40 @@ func (t *limitedTxn) Set(e store.Entry) error {
 	}
 	return t.Txn.Set(e)
 }
+
+// TestElsewhere: a builder does not go on from where something else stopped, which
+// would pass over its rows.
+func TestElsewhere(t *testing.T) {
+	broken := errors.New("broken")
+	for name, before := range map[string]migrate.UpFunc{
+		"a builder with another prefix": migrate.Each([]byte("b/"), func(_ context.Context, _ *migrate.Tx, e store.Entry) error {
+			if string(e.Value) == fmt.Sprintf("row %d", batchOfRows) {
+				return broken
+			}
+			return nil
+		}),
+		"a step of its own": func(_ context.Context, tx *migrate.Tx) error {
+			if tx.Cursor() != nil {
+				return broken
+			}
+			tx.Continue([]byte("done"))
+			return nil
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			st := openStore(t)
+			load(t, st, many("a/", 10)...)
+			load(t, st, many("b/", batchOfRows+1)...)
+			if _, err := migrate.Up(t.Context(), st, one(before)); !errors.Is(err, broken) {
+				t.Fatalf("error = %v, want that of the migration", err)
+			}
+			stopped := contents(t, st)
+			if _, err := migrate.Up(t.Context(), st, one(migrate.Rewrite([]byte("a/"), suffix("!")))); err == nil || !strings.Contains(err.Error(), "must not change") {
+				t.Errorf("a changed migration: error = %v, want a refusal", err)
+			}
+			if diff := cmp.Diff(stopped, contents(t, st)); diff != "" {
+				t.Errorf("store (-as it was left +got):\n%s", diff)
+			}
+		})
+	}
+}
