@@ -157,6 +157,11 @@ func (u *run) mendOnce(ctx context.Context, limit int) (gap bool, err error) {
 			}
 			return u.eraseTrail(txn, marks)
 		}
+		// The mark is to vouch for what was made again before: that must not be lost
+		// while the mark is not.
+		if err := u.store.Sync(ctx); err != nil {
+			return err
+		}
 		at, err := u.position(txn)
 		if err != nil {
 			return err
