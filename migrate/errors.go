@@ -25,8 +25,9 @@ var ErrUnversioned error = refusal("the store holds data but no schema version, 
 var ErrReservedKey = errors.New("key is reserved for the records of a schema")
 
 // ErrTornValue means that a migration wrote a value so large that a power loss could
-// empty it although the progress or version that vouches for it survives. Open
-// the Badger store with SyncWrites.
+// empty it although the progress or version that vouches for it survives, or that this
+// holds of what the runner itself keeps in the store. Open the Badger store with
+// SyncWrites.
 var ErrTornValue = errors.New("the value is too large to be safe from a power loss while Badger's SyncWrites is off; open the store with SyncWrites on")
 
 // ErrAhead means that a RowFunc wrote or deleted a key that the scan over its prefix

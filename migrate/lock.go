@@ -49,7 +49,7 @@ func (u *run) takeLock(txn store.Txn) (err error) {
 	if err == nil && bytes.Equal(e.Value, u.lock) {
 		return nil
 	}
-	return txn.Set(store.Entry{Key: u.keys.lock, Value: u.lock})
+	return u.keep(txn, u.keys.lock, u.lock)
 }
 
 // errAgain: what is stored is not what this run assumed, so that it must look

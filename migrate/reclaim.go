@@ -73,10 +73,10 @@ func (r *Runner) recordSizes(ctx context.Context, a Applied) error {
 			return errors.New("its record has changed")
 		}
 		stored.SizeBefore, stored.SizeAfter = a.SizeBefore, a.SizeAfter
-		e.Value, err = stored.encode()
+		data, err := stored.encode()
 		if err != nil {
 			return err
 		}
-		return txn.Set(e)
+		return r.keep(txn, key, data)
 	})
 }

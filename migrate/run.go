@@ -389,14 +389,14 @@ func (u *run) checkpoint(txn store.Txn, p Progress, unstored bool) error {
 		return err
 	}
 	if unstored {
-		if err := txn.Set(store.Entry{Key: u.keys.version, Value: make([]byte, 4)}); err != nil {
+		if err := u.keep(txn, u.keys.version, make([]byte, 4)); err != nil {
 			return err
 		}
 	}
 	if err := u.takeLock(txn); err != nil {
 		return err
 	}
-	return txn.Set(store.Entry{Key: u.keys.progress, Value: data})
+	return u.keep(txn, u.keys.progress, data)
 }
 
 // record writes the new version and its history.
@@ -405,10 +405,10 @@ func (r *Runner) record(txn store.Txn, a Applied) error {
 	if err != nil {
 		return err
 	}
-	if err := txn.Set(store.Entry{Key: r.keys.historyOf(a.Version), Value: data}); err != nil {
+	if err := r.keep(txn, r.keys.historyOf(a.Version), data); err != nil {
 		return err
 	}
-	return txn.Set(store.Entry{Key: r.keys.version, Value: binary.BigEndian.AppendUint32(nil, a.Version)})
+	return r.keep(txn, r.keys.version, binary.BigEndian.AppendUint32(nil, a.Version))
 }
 
 // overtaken checks that the runner that was faster applied the same migration. It
@@ -436,6 +436,15 @@ func (up *upgrade) overtaken(ctx context.Context, m Migration) (own *Applied, er
 		return err
 	})
 	return own, err
+}
+
+// keep writes a record of the schema, which must not come back empty after a power loss:
+// the store would be taken for corrupt.
+func (r *Runner) keep(txn store.Txn, key, data []byte) error {
+	if torn := r.store.Limits().TornValueBytes; torn > 0 && len(data) >= torn {
+		return &store.Error{Op: "set a record of the schema", Key: key, Err: tornValue(len(data))}
+	}
+	return txn.Set(store.Entry{Key: key, Value: data})
 }
 
 // errNoProgress: a step asked to be called again with the cursor it was given.

@@ -635,6 +635,39 @@ func TestTornValue(t *testing.T) {
 	}
 }
 
+// TestTornRecord: nor may the runner write a record of its own there, which would make
+// the store corrupt.
+func TestTornRecord(t *testing.T) {
+	for name, ms := range map[string][]migrate.Migration{
+		"history":  {{Version: 1, Name: "plain", Up: set("app/1", "")}},
+		"progress": {{Version: 1, Name: "steps", Up: func(_ context.Context, tx *migrate.Tx) error { tx.Continue([]byte("more")); return nil }}},
+	} {
+		for _, threshold := range []int64{0, 64} {
+			t.Run(fmt.Sprint(name, threshold), func(t *testing.T) {
+				db, err := badger.Open(small(badger.DefaultOptions(t.TempDir())).WithValueThreshold(threshold).WithLogger(nil))
+				if err != nil {
+					t.Fatal(err)
+				}
+				defer func() {
+					if err := db.Close(); err != nil {
+						t.Error(err)
+					}
+				}()
+				st, err := badgerstore.New(db)
+				if err != nil {
+					t.Fatal(err)
+				}
+				if _, err := up(t, st, ms); !errors.Is(err, migrate.ErrTornValue) {
+					t.Errorf("Up = %v, want ErrTornValue", err)
+				}
+				if got := contents(t, st); got != "" {
+					t.Errorf("store holds\n%s", got)
+				}
+			})
+		}
+	}
+}
+
 // TestNoUTF8: what history keeps of a program and a migration that have bytes which are
 // no UTF-8 can be read again.
 func TestNoUTF8(t *testing.T) {

@@ -90,7 +90,7 @@ func (u *run) setMark(txn store.Txn, m mark) error {
 	if err != nil {
 		return err
 	}
-	return txn.Set(store.Entry{Key: u.keys.markOf(m.step), Value: data})
+	return u.keep(txn, u.keys.markOf(m.step), data)
 }
 
 // readTrail reads the marks, in the order of the steps.

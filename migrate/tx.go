@@ -132,12 +132,14 @@ func (tx *Tx) guard(op string, key []byte, size int) error {
 	case bytes.HasPrefix(key, tx.reserved) || isRecord(key):
 		tx.failed = &store.Error{Op: op, Key: bytes.Clone(key), Err: ErrReservedKey}
 	case tx.limits.TornValueBytes > 0 && size >= tx.limits.TornValueBytes:
-		tx.failed = &store.Error{Op: op, Key: bytes.Clone(key), Err: fmt.Errorf("%w (it has %d bytes)", ErrTornValue, size)}
+		tx.failed = &store.Error{Op: op, Key: bytes.Clone(key), Err: tornValue(size)}
 	case tx.row != nil && bytes.Compare(key, tx.row) > 0 && bytes.HasPrefix(key, tx.rows.prefix):
 		tx.failed = &store.Error{Op: op, Key: bytes.Clone(key), Err: ErrAhead}
 	}
 	return tx.failed
 }
+
+func tornValue(size int) error { return fmt.Errorf("%w (it has %d bytes)", ErrTornValue, size) }
 
 // end lets go of what the transaction holds, which is in the store.
 func (tx *Tx) end() { tx.txn = ended{} }

@@ -127,7 +127,7 @@ func limits(db *badger.DB, opts badger.Options) store.Limits {
 		l.ValueBytes = max(0, min(memoryThreshold(db)-1, l.TxnBytes-l.EntryOverhead-1))
 	case !opts.SyncWrites:
 		l.Volatile = true
-		l.TornValueBytes = int(opts.ValueThreshold)
+		l.TornValueBytes = max(1, int(opts.ValueThreshold))
 	}
 	return l
 }
