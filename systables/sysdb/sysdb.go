@@ -145,14 +145,15 @@ func Open(ctx context.Context, c Config) (*DB, error) {
 	if err != nil {
 		return nil, fmt.Errorf("open system tables: %w", err)
 	}
-	db := &DB{}
+	db, returned := &DB{}, false
 	defer func() {
-		if v := recover(); v != nil { // in what the program registers, for example
-			_ = db.abandon(ctx, errPanicked)
-			panic(v)
+		if !returned { // but panicked or ended the goroutine, in what the program registers for example
+			_ = db.abandon(ctx, errCutOff)
 		}
 	}()
-	if err := db.start(ctx, c); err != nil {
+	err = db.start(ctx, c)
+	returned = true
+	if err != nil {
 		return nil, fmt.Errorf("open system tables: %w", db.abandon(ctx, err))
 	}
 	return db, nil
@@ -184,8 +185,8 @@ func (db *DB) start(ctx context.Context, c Config) error {
 	return nil
 }
 
-// errPanicked ends what was started before a panic.
-var errPanicked = errors.New("a step of the start-up panicked")
+// errCutOff ends what was started before a panic, or before the goroutine was ended.
+var errCutOff = errors.New("a step of the start-up did not return")
 
 // abandon undoes what was started before err, and returns err with what more went wrong.
 func (db *DB) abandon(ctx context.Context, err error) error {

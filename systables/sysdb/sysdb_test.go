@@ -10,6 +10,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime"
 	"slices"
 	"strings"
 	"testing"
@@ -528,6 +529,22 @@ func TestPanic(t *testing.T) {
 		}()
 		_, _ = sysdb.Open(t.Context(), c)
 	}()
+	c.Executors = good
+	closeDB(t, open(t, c))
+}
+
+// Nor does one that ends the goroutine, as t.FailNow does.
+func TestGoexit(t *testing.T) {
+	c := config(filepath.Join(t.TempDir(), "db"))
+	good := c.Executors
+	c.Executors = func(*jobs.Manager) { runtime.Goexit() }
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		_, err := sysdb.Open(t.Context(), c)
+		t.Errorf("Open returned: %v", err)
+	}()
+	<-done
 	c.Executors = good
 	closeDB(t, open(t, c))
 }
