@@ -2,8 +2,13 @@ package value_test
 
 import (
 	"encoding/hex"
+	"errors"
+	"fmt"
+	"strings"
 	"testing"
+	"time"
 
+	"github.com/fxamacker/cbor/v2"
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/kvmigrate/kvmigrate/store/value"
@@ -66,6 +71,37 @@ func TestUnmarshalMapRefuses(t *testing.T) {
 		if m, err := value.UnmarshalMap(unhex(t, in)); err == nil {
 			t.Errorf("%s: got %v, want an error", name, m)
 		}
+	}
+}
+
+// TestErrorsAreSilent: what cannot be decoded is not in the text of the error.
+func TestErrorsAreSilent(t *testing.T) {
+	var row struct {
+		Small uint8     `cbor:"small"`
+		Name  int       `cbor:"name"`
+		At    time.Time `cbor:"at"`
+	}
+	secrets := map[string]any{"small": 123456, "name": "secret", "at": "secret"}
+	for column, secret := range secrets {
+		data, err := value.Marshal(map[string]any{column: secret})
+		if err != nil {
+			t.Fatal(err)
+		}
+		wantSilent(t, column, value.Unmarshal(data, &row), fmt.Sprint(secret))
+	}
+	twice := unhex(t, "a266736563726574016673656372657402") // {"secret": 1, "secret": 2}
+	_, err := value.UnmarshalMap(twice)
+	wantSilent(t, "a map", err, "secret")
+	if _, ok := errors.AsType[*cbor.DupMapKeyError](err); !ok {
+		t.Errorf("a map: error = %v, want that of the decoder within", err)
+	}
+	wantSilent(t, "a struct", value.Unmarshal(unhex(t, "a265736d616c6c0165736d616c6c02"), &row), `"small"`)
+}
+
+func wantSilent(t *testing.T, what string, err error, secret string) {
+	t.Helper()
+	if err == nil || strings.Contains(err.Error(), secret) {
+		t.Errorf("%s: error = %v, want one without %q", what, err, secret)
 	}
 }
 
