@@ -464,6 +464,13 @@ func TestKeptTx(t *testing.T) {
 		if !errors.Is(err, store.ErrTxnDone) {
 			t.Errorf("%s: Up = %v, want ErrTxnDone", name, err)
 		}
+		_, err = up(t, openStore(t), []migrate.Migration{
+			{Version: 1, Name: "keeping", Up: func(_ context.Context, tx *migrate.Tx) error { kept = tx; return nil }},
+			{Version: 2, Name: "using", Up: func(context.Context, *migrate.Tx) error { return use(kept) }},
+		})
+		if !errors.Is(err, store.ErrTxnDone) {
+			t.Errorf("%s in the next migration: Up = %v, want ErrTxnDone", name, err)
+		}
 	}
 }
 

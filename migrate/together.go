@@ -86,6 +86,7 @@ func (g *group) run(ctx context.Context, txn store.Txn) error {
 		if err != nil {
 			return alone(err)
 		}
+		out.tx.end() // the transaction is now that of the next one
 		out.began = stepped
 		g.outcomes = append(g.outcomes, out)
 	}
@@ -104,7 +105,6 @@ func alone(err error) error {
 func (g *group) done(ctx context.Context) []Applied {
 	applied := make([]Applied, len(g.outcomes))
 	for i, out := range g.outcomes {
-		out.tx.end()
 		applied[i] = *out.applied
 		m := g.pending[i]
 		g.logBegin(ctx, m)
