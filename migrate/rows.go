@@ -85,8 +85,9 @@ func DropPrefix(prefix []byte) UpFunc {
 // it returns. An index entry expires with its row. A row with several entries, one
 // for each of its tags, is for [IndexMany].
 //
-// If two rows have the same key, or index already holds another value under one,
-// the error matches [ErrDuplicate]. A key that is not meant to be unique ends with
+// If two rows have the same key with different values, or index already holds another
+// value under one, the error matches [ErrDuplicate]: the value of an entry that must be
+// unique is the row's id, or holds it. A key that is not meant to be unique ends with
 // the row's id. An entry that is there already with the same value stays, so that
 // an index can be built again.
 func Index(rows, index store.Partition, entry func(id, row []byte) (key, value []byte, err error)) UpFunc {
