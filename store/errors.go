@@ -61,7 +61,7 @@ var (
 	ErrCorrupt = errors.New("store is corrupt")
 
 	// ErrNoSpace means that the disk, or the quota of a server, has no room for what is
-	// to be written. Nothing was.
+	// to be written. Nothing was, unless the error matches [ErrUnknown] as well.
 	ErrNoSpace = errors.New("no space left on the disk")
 
 	// ErrUnsupported means that the store cannot do what was asked, or was opened in a

@@ -16,7 +16,7 @@ import (
 )
 
 // sentinels maps etcd's errors to the contract's. In each of them etcd has done
-// nothing.
+// nothing, but for a commit with ErrNoSpace: see txn.isLatest.
 var sentinels = []struct {
 	etcd, sentinel error
 	hint           string

@@ -30,7 +30,8 @@
 // A transaction that runs longer than etcd keeps old revisions fails with
 // [store.ErrSnapshotGone]; automatic compaction (--auto-compaction-retention) should
 // keep some minutes. Without compaction etcd grows until its quota is used up and
-// refuses every write with [store.ErrNoSpace].
+// refuses every write with [store.ErrNoSpace]. The commits that use it up may take effect
+// all the same; the error then matches [store.ErrUnknown] as well.
 //
 // # What it does not do
 //

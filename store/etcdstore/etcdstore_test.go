@@ -352,7 +352,7 @@ func TestQuota(t *testing.T) {
 	st := open(t, newPrefix(), etcdstore.Options{}, address)
 	put(t, st, entry("k", "v"))
 	var err error
-	for i := 0; err == nil && i < 100; i++ {
+	for i := 0; (err == nil || errors.Is(err, store.ErrUnknown)) && i < 100; i++ { // the one that fills it is carried out
 		err = st.Update(t.Context(), set(store.Entry{Key: []byte("big"), Value: make([]byte, 1<<18)}))
 	}
 	wantError(t, "Set in a full store", err, store.ErrNoSpace)
@@ -380,6 +380,31 @@ func TestQuota(t *testing.T) {
 		t.Fatal(err)
 	}
 	put(t, st, entry("k", "again"))
+}
+
+// TestQuotaAmongWriters: a server carries out the requests that use its quota up, and then
+// says that it has no room. Nobody is told that nothing was written who has written.
+func TestQuotaAmongWriters(t *testing.T) {
+	address := startServer(t, func(c *embed.Config) { c.QuotaBackendBytes = 16 << 20 })
+	st := open(t, newPrefix(), etcdstore.Options{}, address)
+	errs := make([]error, 32)
+	last := make([]string, len(errs))
+	var group sync.WaitGroup
+	for w := range errs {
+		group.Go(func() {
+			for i := 0; errs[w] == nil; i++ {
+				last[w] = fmt.Sprintf("%d of %d", i, w)
+				errs[w] = st.Update(t.Context(), set(store.Entry{Key: []byte(last[w]), Value: make([]byte, 100_000)}))
+			}
+		})
+	}
+	group.Wait()
+	for w, err := range errs {
+		wantError(t, "Set in a full store", err, store.ErrNoSpace)
+		if written := value(t, st, last[w]) != ""; written && !errors.Is(err, store.ErrUnknown) {
+			t.Errorf("transaction %s is committed; Update: %v", last[w], err)
+		}
+	}
 }
 
 func TestUnsupported(t *testing.T) {

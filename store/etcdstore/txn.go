@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 
+	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
 	clientv3 "go.etcd.io/etcd/client/v3"
 
 	"github.com/kvmigrate/kvmigrate/store"
@@ -217,15 +218,15 @@ func (t *txn) commit() error {
 	}
 	ops := t.operations()
 	compare := t.comparisons()
-	err := t.store.commit(t.ctx, compare, ops)
+	err := t.send(compare, ops)
 	if errors.Is(err, store.ErrTxnTooBig) && t.many == nil {
 		// A server with lower limits, which may still take it with one comparison.
 		t.widen()
-		err = t.store.commit(t.ctx, t.comparisons(), ops)
+		err = t.send(t.comparisons(), ops)
 	}
 	for tried := 0; tried < maxMoves && t.many != nil && errors.Is(err, store.ErrConflict); tried++ {
 		if err = t.move(); err == nil {
-			err = t.store.commit(t.ctx, t.comparisons(), ops)
+			err = t.send(t.comparisons(), ops)
 		}
 	}
 	return wrap("commit", nil, err)
@@ -263,26 +264,36 @@ func (t *txn) comparisons() []clientv3.Cmp {
 	return compare
 }
 
-// commit sends one request. Its error tells what is certain: that nothing was
-// written, or not.
-func (s *Store) commit(ctx context.Context, compare []clientv3.Cmp, ops []clientv3.Op) error {
+// send sends one request. Its error tells what is certain: that nothing was written, or
+// not.
+func (t *txn) send(compare []clientv3.Cmp, ops []clientv3.Op) error {
+	s := t.store
 	if err := s.clientClosed(); err != nil {
 		return err
 	}
-	bounded, cancel := s.bounded(ctx)
+	bounded, cancel := s.bounded(t.ctx)
 	defer cancel()
 	resp, err := s.client.Txn(bounded).If(compare...).Then(ops...).Commit()
 	switch {
-	case err != nil && refused(err):
-		return s.translate(ctx, err)
-	case err != nil:
-		err = s.translate(ctx, err)
-		s.log.WarnContext(ctx, "etcd did not confirm a transaction: its outcome is unknown", "error", err)
-		return fmt.Errorf("%w: %w", store.ErrUnknown, err)
-	case !resp.Succeeded:
+	case err == nil && resp.Succeeded:
+		return nil
+	case err == nil:
 		return store.ErrConflict
+	case errors.Is(err, rpctypes.ErrNoSpace) && !t.isLatest():
+	case refused(err):
+		return s.translate(t.ctx, err)
 	}
-	return nil
+	err = s.translate(t.ctx, err)
+	s.log.WarnContext(t.ctx, "etcd did not confirm a transaction: its outcome is unknown", "error", err)
+	return fmt.Errorf("%w: %w", store.ErrUnknown, err)
+}
+
+// isLatest reports that nothing was committed since the revision of the transaction, not
+// even by itself. A server whose quota is used up refuses what it is sent, but says the
+// same of a request that used it up, which it has carried out.
+func (t *txn) isLatest() bool {
+	resp, err := t.store.get(t.ctx, t.store.commits, clientv3.WithKeysOnly())
+	return err == nil && (len(resp.Kvs) == 0 || resp.Kvs[0].ModRevision <= t.revision)
 }
 
 func clone(b []byte) []byte { return notNil(bytes.Clone(b)) }
