@@ -92,10 +92,12 @@ type turn struct {
 	record turnRecord // as it was last written
 	seen   time.Time  // no later than others saw it
 
-	mu    sync.Mutex
-	lock  []byte // what the lock holds
-	doubt bool   // whether a transaction that has read the lock may still be committed
-	lost  error
+	fencing sync.Mutex // also held while the store is asked
+	lock    []byte     // what the lock holds
+	doubt   bool       // whether a transaction that has read the lock may still be committed
+
+	mu   sync.Mutex // held for a moment only: who loses the turn must not wait
+	lost error
 }
 
 func (r *Runner) newTurn() *turn {
@@ -292,8 +294,8 @@ func (t *turn) releaseIn(txn store.Txn) error {
 // with an unknown outcome it changes the lock first, so that the commit is there by
 // then or never will be.
 func (t *turn) fence(ctx context.Context) ([]byte, error) {
-	t.mu.Lock()
-	defer t.mu.Unlock()
+	t.fencing.Lock()
+	defer t.fencing.Unlock()
 	if !t.doubt {
 		return t.lock, nil
 	}
@@ -354,9 +356,9 @@ func (f fenced) Update(ctx context.Context, fn func(store.Txn) error) error {
 	err := f.update(ctx, fn)
 	switch {
 	case errors.Is(err, store.ErrUnknown):
-		f.turn.mu.Lock()
+		f.turn.fencing.Lock()
 		f.turn.doubt = true
-		f.turn.mu.Unlock()
+		f.turn.fencing.Unlock()
 	case errors.Is(err, errTurnLost):
 		f.turn.lose(err)
 	}

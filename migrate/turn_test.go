@@ -342,6 +342,87 @@ func TestCutOff(t *testing.T) {
 	})
 }
 
+// A silent is a store behind a network that is silent for a while: the commit on its way
+// gets no answer, and what is asked then gets it later.
+type silent struct {
+	shared
+	network *gap
+}
+
+// A gap begins when gone is closed, and ends when back is.
+type gap struct{ gone, back chan struct{} }
+
+// lasts reports whether it is the time of the gap.
+func (g *gap) lasts() bool {
+	select {
+	case <-g.back:
+		return false
+	default:
+	}
+	select {
+	case <-g.gone:
+		return true
+	default:
+		return false
+	}
+}
+
+// pass waits for the end of the gap.
+func (g *gap) pass(ctx context.Context) error {
+	if !g.lasts() {
+		return nil
+	}
+	select {
+	case <-ctx.Done():
+		return ctx.Err()
+	case <-g.back:
+		return nil
+	}
+}
+
+func (s silent) View(ctx context.Context, fn func(store.Reader) error) error {
+	if err := s.network.pass(ctx); err != nil {
+		return err
+	}
+	return s.shared.View(ctx, fn)
+}
+
+func (s silent) Update(ctx context.Context, fn func(store.Txn) error) error {
+	if err := s.network.pass(ctx); err != nil {
+		return err
+	}
+	err := s.shared.Update(ctx, fn)
+	if err == nil && s.network.lasts() {
+		return store.ErrUnknown
+	}
+	return err
+}
+
+// TestSilence: a run whose store says nothing any more stops within its time, also while
+// it asks what became of a commit, and goes on once there is an answer.
+func TestSilence(t *testing.T) {
+	inBubble(t, func(t *testing.T, st shared) {
+		network := &gap{make(chan struct{}), make(chan struct{})}
+		var once sync.Once
+		r := <-start(t, silent{st, network}, slow(func(step int) error {
+			if step == 4 {
+				once.Do(func() {
+					close(network.gone)
+					time.AfterFunc(2*ttl, func() { close(network.back) })
+				})
+			}
+			return nil
+		}))
+		if r.err != nil || r.report.To != 2 {
+			t.Errorf("Up = %+v, %v; want v2", r.report, r.err)
+		}
+		if log := strings.Join(r.log, "\n"); !strings.Contains(log, "no sign of life could be given for 10s") {
+			t.Errorf("the run did not stop; log:\n%s", log)
+		}
+		wantMigrated(t, st)
+	})
+}
+
 // TestPausedAlone: a process that was paused for longer than its time and found nobody
 // in its place goes on.
 func TestPausedAlone(t *testing.T) {
