@@ -166,8 +166,9 @@ func Open(ctx context.Context, endpoints []string, prefix string, o Options) (*S
 //
 // prefix is the path of the store in etcd, such as "myprogram/production"; a slash
 // at its end makes no difference. It must not be empty, and no store's prefix may
-// lie under another's. The error matches [store.ErrUnsupported] for a bad prefix
-// and for servers whose --max-txn-ops is below 16.
+// lie under another's. The error matches [store.ErrUnsupported] for a bad prefix, as
+// far as that can be seen: one among the entries of another store, or with another store
+// among its own. It does so, too, for servers whose --max-txn-ops is below 16.
 func New(ctx context.Context, client *clientv3.Client, prefix string, o Options) (*Store, error) {
 	return newStore(ctx, client, nil, prefix, o)
 }
@@ -178,13 +179,16 @@ func newStore(ctx context.Context, client *clientv3.Client, cause *cause, prefix
 		return nil, &store.Error{Op: "open etcd store", Err: fmt.Errorf("%w: its prefix is empty; give each store a path of its own in etcd", store.ErrUnsupported)}
 	}
 	s := &Store{
-		client: client, cause: cause, data: prefix + "/data/", commits: prefix + "/commits",
+		client: client, cause: cause, data: prefix + dataPart + "/", commits: prefix + commitsPart,
 		ops: o.txnOps(), bytes: o.requestBytes(), timeout: o.dialTimeout(), log: o.Logger,
 	}
 	if s.log == nil {
 		s.log = slog.Default()
 	}
 	if err := s.fitServer(ctx); err != nil {
+		return nil, wrapOpen(client.Endpoints(), err)
+	}
+	if err := s.apart(ctx, prefix); err != nil {
 		return nil, wrapOpen(client.Endpoints(), err)
 	}
 	if s.timeout = o.Timeout; s.timeout == 0 {

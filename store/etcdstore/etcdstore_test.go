@@ -447,6 +447,43 @@ func TestPrefixes(t *testing.T) {
 	}
 }
 
+// TestOneInAnother: no store is opened among the entries of another one, or has one among
+// its own; those that only share the beginning of their paths do not meet.
+func TestOneInAnother(t *testing.T) {
+	address := sharedAddress(t)
+	for _, test := range []struct {
+		first, second string // below a prefix
+		meet          bool
+	}{
+		{"", "/data", true},
+		{"", "/data/x", true},
+		{"/x", "/x/data/y/data/z", true},
+		{"/data", "", true},
+		{"/data/x/data/y", "", true},
+		{"", "/x", false},
+		{"", "/database", false},
+		{"", "/commits", false},
+		{"", "/x/data", false},
+		{"/x/data", "", false},
+	} {
+		prefix := newPrefix()
+		put(t, open(t, prefix+test.first, etcdstore.Options{}, address), entry("k", "v"))
+		st, err := etcdstore.Open(t.Context(), []string{address}, prefix+test.second, etcdstore.Options{Logger: quiet})
+		if err == nil {
+			err = st.Update(t.Context(), set(entry("k", "v")))
+			if closeErr := st.Close(); closeErr != nil {
+				t.Error(closeErr)
+			}
+		}
+		switch {
+		case !test.meet && err != nil:
+			t.Errorf("PREFIX%s after PREFIX%s: %v", test.second, test.first, err)
+		case test.meet && (!errors.Is(err, store.ErrUnsupported) || !strings.Contains(err.Error(), prefix+test.first+" is that of another store")):
+			t.Errorf("PREFIX%s after PREFIX%s: %v; want an error that names the other store", test.second, test.first, err)
+		}
+	}
+}
+
 // TestUnreachable: a cluster that is not there is an error within the time for it.
 func TestUnreachable(t *testing.T) {
 	l, err := net.Listen("tcp", "127.0.0.1:0")
@@ -591,11 +628,13 @@ func TestAuthentication(t *testing.T) {
 	must(client.UserGrantRole(ctx, "root", "root"))
 	must(client.RoleAdd(ctx, "app"))
 	must(client.RoleGrantPermission(ctx, "app", "mine/", clientv3.GetPrefixRangeEnd("mine/"), clientv3.PermissionType(clientv3.PermReadWrite)))
+	must(client.RoleGrantPermission(ctx, "app", "others/data/mine/", clientv3.GetPrefixRangeEnd("others/data/mine/"), clientv3.PermissionType(clientv3.PermReadWrite)))
 	must(client.UserAdd(ctx, "app", "appword"))
 	must(client.UserGrantRole(ctx, "app", "app"))
 	must(client.AuthEnable(ctx))
 
 	app := etcdstore.Options{Username: "app", Password: "appword", Logger: quiet}
+	put(t, open(t, "others/data/mine", app, address), entry("k", "v")) // what others has nobody lets it see
 	st := open(t, "mine", app, address)
 	put(t, st, entry("k", "v"))
 	if got := value(t, st, "k"); got != "v" {
