@@ -110,3 +110,29 @@ func answers(t *testing.T, h http.Handler, path string, code int, text string) {
 		t.Errorf("GET %s = %d %s, want %d and %s in it", path, answer.Code, body, code, text)
 	}
 }
+
+// TestLostTurn: what a run does again, after another process had its turn, counts once.
+func TestLostTurn(t *testing.T) {
+	st := openStore(t)
+	load(t, st, 40)
+	visits := 0
+	o := options(t, migrate.Migration{Name: "rewrite", Up: migrate.Each([]byte("note/"), func(ctx context.Context, tx *migrate.Tx, e store.Entry) error {
+		if visits++; visits == 15 {
+			err := store.Update(ctx, st, func(tx store.Txn) error { // as one does that took it and is done
+				return errors.Join(tx.Delete([]byte("notes:schema_turn")), tx.Delete([]byte("notes:schema_lock")))
+			})
+			if err != nil {
+				t.Error(err)
+			}
+		}
+		return tx.Set(e)
+	})})
+	h, url := serve(t, sharedStore{narrow{st, 10}}, o)
+	if report, err := h.Up(t.Context()); err != nil || report.To != 1 {
+		t.Fatalf("Up = %+v, %v; want v1", report, err)
+	}
+	want := `kvmigrate_migration_entries_total{schema="notes"} 40`
+	if got := get(t, url+"/metrics", http.StatusOK); !strings.Contains(got, want+"\n") {
+		t.Errorf("want %s in the metrics:\n%s", want, got)
+	}
+}

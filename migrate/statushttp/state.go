@@ -191,6 +191,7 @@ func (h *Handler) observe(e migrate.Event) {
 		s.close(e.Version)
 	case migrate.Failed:
 		s.failures++
+		s.drop(e.Version) // the run may start it again, after another process had its turn
 	}
 }
 
@@ -212,12 +213,17 @@ func (s *state) count(last, e migrate.Event) {
 // close forgets the migration that is finished, and shows the one that started last
 // and is not.
 func (s *state) close(version uint32) {
-	s.open = slices.DeleteFunc(s.open, func(o at) bool { return o.last.Version == version })
+	s.drop(version)
 	s.event = nil
 	if n := len(s.open); n > 0 {
 		e := s.open[n-1].last
 		s.event, s.began = &e, s.open[n-1].began
 	}
+}
+
+// drop forgets a migration that has started.
+func (s *state) drop(version uint32) {
+	s.open = slices.DeleteFunc(s.open, func(o at) bool { return o.last.Version == version })
 }
 
 // pending returns the migrations after the store's version, none while that is not
