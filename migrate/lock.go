@@ -5,6 +5,7 @@ import (
 	"crypto/rand"
 	"errors"
 
+	"github.com/kvmigrate/kvmigrate/migrate/internal/turn"
 	"github.com/kvmigrate/kvmigrate/store"
 	"github.com/kvmigrate/kvmigrate/store/value"
 )
@@ -52,9 +53,8 @@ func (u *run) takeLock(txn store.Txn) (err error) {
 	return u.keep(txn, u.keys.lock, u.lock)
 }
 
-// errAgain: what is stored is not what this run assumed, so that it must look
-// again and go on from there.
-var errAgain = errors.New("another run took over")
+// errAgain: what is stored is not what this run assumed.
+var errAgain = turn.ErrAgain
 
 // fence refuses a transaction that does not see this run in charge of the
 // migration. What it reads, a rival must write.

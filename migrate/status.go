@@ -58,7 +58,7 @@ func (r *Runner) holder(ctx context.Context) (holder *Holder, err error) {
 	err = r.store.View(ctx, func(s store.Reader) error {
 		t, data, err := r.readTurn(s)
 		if data != nil {
-			h := t.holder()
+			h := holderOf(t)
 			holder = &h
 		}
 		return err

@@ -11,6 +11,7 @@ import (
 	"github.com/hashicorp/go-multierror"
 
 	"github.com/kvmigrate/kvmigrate/migrate/cluster"
+	"github.com/kvmigrate/kvmigrate/migrate/internal/turn"
 	"github.com/kvmigrate/kvmigrate/store"
 	"github.com/kvmigrate/kvmigrate/store/value"
 )
@@ -333,12 +334,12 @@ func (v *Verifier) progress(p *Progress, versioned bool) {
 // turn reports whether it is somebody's turn to migrate.
 func (v *Verifier) turn() (bool, error) {
 	key := v.runner.keys.turn
-	turn, err := v.record(key)
-	if turn == nil || err != nil {
+	data, err := v.record(key)
+	if data == nil || err != nil {
 		return false, err
 	}
-	var t turnRecord
-	if value.Unmarshal(turn, &t) != nil || len(t.Token) != tokenBytes {
+	var t turn.Record
+	if value.Unmarshal(data, &t) != nil || len(t.Token) != tokenBytes {
 		v.report(codeTurnMalformed, 0, key, "whose turn it is to migrate cannot be read")
 	}
 	return true, nil

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/kvmigrate/kvmigrate/migrate/internal/pulse"
+	"github.com/kvmigrate/kvmigrate/migrate/internal/turn"
 	"github.com/kvmigrate/kvmigrate/store"
 )
 
@@ -38,9 +39,9 @@ func (r *Runner) upInTurn(ctx context.Context, target uint32) (Report, error) {
 		case t == nil:
 			continue
 		}
-		report, err = t.run(ctx, target)
+		report, err = r.runTurn(ctx, t, target)
 		report = before.then(report)
-		lost := t.whyLost()
+		lost := t.Lost()
 		if err == nil || lost == nil || ctx.Err() != nil {
 			return report, err
 		}
@@ -77,7 +78,7 @@ type waiting struct {
 
 // A sight is what a waiting run sees of the one that works.
 type sight struct {
-	turn     turnRecord
+	turn     turn.Record
 	alive    bool // whether there is a turn, of a process that lives
 	dead     bool // whether there is one, of a process that does not
 	version  uint32
@@ -87,7 +88,7 @@ type sight struct {
 // awaitTurn returns a turn that it took, or nil once the version is target. How long it
 // waits is Options.Wait, but not less than it takes to see whether the process that
 // has the turn is alive.
-func (r *Runner) awaitTurn(ctx context.Context, target uint32) (*turn, error) {
+func (r *Runner) awaitTurn(ctx context.Context, target uint32) (*turn.Turn, error) {
 	now := time.Now()
 	w := &waiting{Runner: r, target: target, began: now, seen: now}
 	t := r.newTurn()
@@ -100,14 +101,15 @@ func (r *Runner) awaitTurn(ctx context.Context, target uint32) (*turn, error) {
 		case s.version >= target:
 			return nil, nil
 		case s.alive && w.signs && r.wait != 0 && time.Since(w.began) >= r.wait:
-			return nil, &BusyError{Schema: r.schema, Holder: s.turn.holder(), Version: s.version, Progress: s.progress}
+			return nil, &BusyError{Schema: r.schema, Holder: holderOf(s.turn), Version: s.version, Progress: s.progress}
 		case s.alive:
 			w.tell(ctx, s)
 		default:
 			if s.dead {
-				r.log.WarnContext(ctx, fmt.Sprintf("taking over from %v, which has given no sign of life for %v", s.turn.holder(), s.turn.ttl()))
+				r.log.WarnContext(ctx, fmt.Sprintf("taking over from %v, which has given no sign of life for %v", holderOf(s.turn), s.turn.Silence()))
 			}
-			taken, err := t.take(ctx, w.alive)
+			t.Record.Since = r.clock().UnixMilli()
+			taken, err := t.Take(ctx, w.alive)
 			if err != nil {
 				return nil, fmt.Errorf("%s schema: take the turn to migrate: %w", r.schema, err)
 			}
@@ -157,14 +159,14 @@ func (w *waiting) see(ctx context.Context) (*sight, error) {
 }
 
 // alive judges by the time that whoever has the turn allows others to take it after.
-func (w *waiting) alive(t turnRecord, data []byte) bool {
+func (w *waiting) alive(t turn.Record, data []byte) bool {
 	switch {
 	case w.first == nil:
 		w.first = bytes.Clone(data)
 	case !bytes.Equal(data, w.first):
 		w.signs = true
 	}
-	w.watch.TTL = t.ttl()
+	w.watch.TTL = t.Silence()
 	return w.watch.Alive("", data)
 }
 
@@ -179,7 +181,7 @@ func (w *waiting) tell(ctx context.Context, s *sight) {
 	if s.progress != nil {
 		how = fmt.Sprintf("at v%d with %v", s.version, s.progress)
 	}
-	w.log.InfoContext(ctx, fmt.Sprintf("waiting for %v, which migrates %s schema: it is %s", s.turn.holder(), w.schema, how))
+	w.log.InfoContext(ctx, fmt.Sprintf("waiting for %v, which migrates %s schema: it is %s", holderOf(s.turn), w.schema, how))
 	w.observeWaiting(s, now)
 }
 
@@ -189,7 +191,7 @@ func (w *waiting) observeWaiting(s *sight, now time.Time) {
 	if !l.has(next) {
 		return
 	}
-	holder := s.turn.holder()
+	holder := holderOf(s.turn)
 	e := Event{Kind: Waiting, Schema: w.schema, Migration: l.at(next), Phase: 1, Phases: 1, Elapsed: now.Sub(w.began), Holder: &holder}
 	if p := s.progress; p != nil && p.Version == next {
 		e.Phase, e.Phases, e.Steps, e.Done, e.Bytes = p.Phase, p.Phase, p.Transactions, p.Visited, p.VisitedBytes

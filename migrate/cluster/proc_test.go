@@ -12,8 +12,8 @@ import (
 	"strings"
 	"time"
 
-	"github.com/kvmigrate/kvmigrate/migrate/internal/certain"
 	"github.com/kvmigrate/kvmigrate/migrate/internal/pulse"
+	"github.com/kvmigrate/kvmigrate/migrate/internal/turn"
 	"github.com/kvmigrate/kvmigrate/store"
 	"github.com/kvmigrate/kvmigrate/store/value"
 )
@@ -248,144 +248,83 @@ func (p *proc) work(ctx context.Context, m *Member) {
 // ignorant is a store without a gate.
 type ignorant struct{ store.Store }
 
-// A simTurn is the turn to migrate, as migrate's runner has it.
-type simTurn struct {
-	world *world
-	token []byte
-	lock  []byte
-	beat  uint64
-	over  bool
-	doubt bool // whether a transaction that has read the lock may still be committed
-}
-
-type simTurnRecord struct {
-	Token []byte `cbor:"token"`
-	TTL   int64  `cbor:"ttl"`
-	Beat  uint64 `cbor:"beat"`
-}
-
-var errTurnLost = errors.New("the turn is lost")
-
-func (t *simTurn) record() []byte {
-	data, err := value.Marshal(simTurnRecord{Token: t.token, TTL: simTTL.Milliseconds(), Beat: t.beat})
-	if err != nil {
-		panic(err)
-	}
-	return data
-}
-
-// held refuses a transaction that does not see this turn.
-func (t *simTurn) held(txn store.Txn) error {
-	data, err := get(txn, simKeys.lock)
-	if err == nil && !bytes.Equal(data, t.lock) {
-		err = errTurnLost
-	}
-	return err
-}
-
-// settle changes the lock after a commit whose outcome is unknown, so that it is there
-// by then or never will be.
-func (t *simTurn) settle(ctx context.Context) error {
-	lock := []byte(t.world.newID())
-	err := certain.Update(ctx, t.world.store, func(txn store.Txn) error {
-		data, err := get(txn, simKeys.turn)
-		if err != nil {
-			return err
-		}
-		var now simTurnRecord
-		if data == nil || value.Unmarshal(data, &now) != nil || !bytes.Equal(now.Token, t.token) {
-			return errTurnLost
-		}
-		return txn.Set(store.Entry{Key: simKeys.lock, Value: lock})
-	})
-	if err == nil {
-		t.lock, t.doubt = lock, false
-	}
-	return err
-}
-
-// fencedStore is the store of a turn, as Gate wants it.
-type fencedStore struct {
-	store.Store
-	turn *simTurn
-}
-
-func (f fencedStore) Update(ctx context.Context, fn func(store.Txn) error) error {
-	if f.turn.doubt && f.turn.world.gap != unsettled {
-		if err := f.turn.settle(ctx); err != nil {
-			return err
-		}
-	}
-	err := f.Store.Update(ctx, func(txn store.Txn) error {
-		if f.turn.world.gap != unfenced {
-			if err := f.turn.held(txn); err != nil {
-				return err
+// newTurn returns the turn to migrate, which is that of migrate's runner.
+func (p *proc) newTurn() *turn.Turn {
+	w := p.world
+	t := &turn.Turn{
+		Store: w.store, Clock: w, Keys: turn.Keys{Turn: simKeys.turn, Lock: simKeys.lock, Progress: simKeys.progress},
+		Record:  turn.Record{Token: []byte(w.newID()), Program: p.name, TTL: simTTL.Milliseconds()},
+		NewLock: func() ([]byte, error) { return []byte(w.newID()), nil },
+		Read: func(r store.Reader) (now turn.Record, data []byte, err error) {
+			if data, err = get(r, simKeys.turn); err == nil && data != nil {
+				err = value.Unmarshal(data, &now)
 			}
-		}
-		return fn(txn)
-	})
-	f.turn.doubt = f.turn.doubt || errors.Is(err, store.ErrUnknown)
+			return now, data, err
+		},
+	}
+	if w.gap == unsettled {
+		t.Store = renamed{w.store, store.ErrUnknown, errSecret}
+	}
+	return t
+}
+
+// fenced returns the store of the turn.
+func (p *proc) fenced(t *turn.Turn) store.Store {
+	switch p.world.gap {
+	case unfenced:
+		return p.world.store
+	case unsettled:
+		return renamed{t.Fenced(), errSecret, store.ErrUnknown}
+	}
+	return t.Fenced()
+}
+
+// renamed is a store of which an error has another name.
+type renamed struct {
+	store.Store
+	from, to error
+}
+
+// errSecret is an unknown outcome that the turn is not told of.
+var errSecret = errors.New("secret")
+
+func (r renamed) Update(ctx context.Context, fn func(store.Txn) error) error {
+	err := r.Store.Update(ctx, fn)
+	if errors.Is(err, r.from) {
+		return r.to
+	}
 	return err
 }
 
 // take waits for the turn, and returns nil if that takes too long.
-func (p *proc) take(ctx context.Context) *simTurn {
+func (p *proc) take(ctx context.Context) *turn.Turn {
 	w := p.world
 	watch := pulse.Watch{TTL: simTTL, Now: w.Now}
-	t := &simTurn{world: w, token: []byte(w.newID())}
-	t.lock = t.token
-	patience := w.now + w.upTo(3*simTTL)
-	for w.now < patience {
-		var seen []byte
-		if err := w.store.View(ctx, func(r store.Reader) (err error) { seen, err = get(r, simKeys.turn); return err }); err != nil {
+	alive := func(_ turn.Record, data []byte) bool { return watch.Alive("", data) }
+	t := p.newTurn()
+	for patience := w.now + w.upTo(3*simTTL); w.now < patience; {
+		free := false
+		err := w.store.View(ctx, func(r store.Reader) error {
+			now, data, err := t.Read(r)
+			free = data == nil || !alive(now, data)
+			return err
+		})
+		if err != nil {
 			panic(err)
 		}
-		if seen == nil || !watch.Alive("", seen) {
-			err := w.store.Update(ctx, func(txn store.Txn) error {
-				now, err := get(txn, simKeys.turn)
-				if err == nil && !bytes.Equal(now, seen) {
-					err = errTurnLost
-				}
-				if err != nil {
-					return err
-				}
-				if err := txn.Set(store.Entry{Key: simKeys.turn, Value: t.record()}); err != nil {
-					return err
-				}
-				return txn.Set(store.Entry{Key: simKeys.lock, Value: t.lock})
-			})
-			if err == nil {
-				w.spawn(p, "turn", func() { t.keep(ctx) })
+		if free {
+			t.Record.Since = w.Now().UnixMilli()
+			taken, err := t.Take(ctx, alive)
+			switch {
+			case err != nil:
+				return nil
+			case taken:
 				return t
 			}
 		}
 		_ = w.Sleep(ctx, time.Second)
 	}
 	return nil
-}
-
-// keep gives signs of life until the turn is over.
-func (t *simTurn) keep(ctx context.Context) {
-	for !t.over {
-		_ = t.world.Sleep(ctx, simTTL/3)
-		if t.over {
-			return
-		}
-		t.beat++
-		_ = fencedStore{t.world.store, t}.Update(ctx, func(txn store.Txn) error {
-			return txn.Set(store.Entry{Key: simKeys.turn, Value: t.record()})
-		})
-	}
-}
-
-func (t *simTurn) release(ctx context.Context) {
-	t.over = true
-	_ = fencedStore{t.world.store, t}.Update(ctx, func(txn store.Txn) error {
-		if err := txn.Delete(simKeys.turn); err != nil {
-			return err
-		}
-		return txn.Delete(simKeys.lock)
-	})
 }
 
 // up brings the store as far as the program and the nodes let it.
@@ -399,11 +338,19 @@ func (p *proc) up(ctx context.Context) {
 		return
 	}
 	p.migrates = true
+	within, end := t.Begin(ctx)
+	kept := p.world.spawn(p, "turn", func() { t.Keep(within) })
 	version, under = p.state(ctx)
 	if version < p.program && (under == nil || under.Version <= p.program) {
-		p.migrate(ctx, fencedStore{p.world.store, t}, version)
+		p.migrate(within, p.fenced(t), version)
 	}
-	t.release(ctx)
+	end()
+	for kept.wake = p.world.now; !kept.done; {
+		p.world.nap(10 * time.Millisecond)
+	}
+	if t.Lost() == nil {
+		_ = t.Release(ctx)
+	}
 	p.migrates = false
 }
 

@@ -141,10 +141,10 @@ func (w *world) failf(format string, args ...any) {
 // Now and Sleep are the clock of all processes.
 func (w *world) Now() time.Time { return time.Unix(0, 0).Add(w.now) }
 
-func (w *world) Sleep(_ context.Context, d time.Duration) error {
+func (w *world) Sleep(ctx context.Context, d time.Duration) error {
 	w.cur.wake = w.now + d
 	w.step("sleep")
-	return nil
+	return ctx.Err()
 }
 
 // nap sleeps for up to d.
