@@ -28,6 +28,9 @@ func ParseName(name string) (endpoints []string, prefix string, err error) {
 			return nil, "", errors.New("the name of an etcd store is HOST:PORT,HOST:PORT/PREFIX: the prefix is missing")
 		}
 		address := rest[:end]
+		if strings.Contains(address, "@") { // what is before it may be secret
+			return nil, "", errors.New("a user does not belong in the name of an etcd store: set ETCDCTL_USER and ETCDCTL_PASSWORD")
+		}
 		if _, port, err := net.SplitHostPort(address); err != nil || port == "" {
 			return nil, "", fmt.Errorf("the name of an etcd store is HOST:PORT,HOST:PORT/PREFIX: %q is no HOST:PORT", address)
 		}

@@ -30,8 +30,14 @@ func TestParseName(t *testing.T) {
 		{"a:/app", "", nil, `"a:" is no HOST:PORT`},
 		{"a:1,/app", "", nil, `"" is no HOST:PORT`},
 		{"/app", "", nil, `"" is no HOST:PORT`},
+		{"root:word@a:1/app", "", nil, "ETCDCTL_USER"},
+		{"a:1,https://root@a:1/app", "", nil, "ETCDCTL_USER"},
+		{"a:1/team@home", "team@home", []string{"a:1"}, ""},
 	} {
 		endpoints, prefix, err := etcdstore.ParseName(test.name)
+		if err != nil && strings.Contains(err.Error(), ":word") {
+			t.Errorf("ParseName(%q) tells a secret: %v", test.name, err)
+		}
 		if prefix != test.prefix || (err == nil) != (test.err == "") || err != nil && !strings.Contains(err.Error(), test.err) {
 			t.Errorf("ParseName(%q) = prefix %q, %v; want %q, %s", test.name, prefix, err, test.prefix, test.err)
 		}
