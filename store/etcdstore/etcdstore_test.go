@@ -140,6 +140,12 @@ func TestReadSetAmongCommits(t *testing.T) {
 				t.Fatal(err)
 			}
 		}, store.ErrConflict},
+		{"all is removed and begun anew", func(t *testing.T, st *etcdstore.Store, c *clientv3.Client, prefix string) {
+			if _, err := c.Delete(t.Context(), prefix+"/", clientv3.WithPrefix()); err != nil {
+				t.Fatal(err)
+			}
+			others(1)(t, st, c, prefix)
+		}, store.ErrConflict},
 		{"what they wrote is compacted", func(t *testing.T, st *etcdstore.Store, c *clientv3.Client, prefix string) {
 			others(3)(t, st, c, prefix)
 			resp, err := c.Get(t.Context(), "k")

@@ -85,10 +85,10 @@ func (t *txn) move() error {
 			return err
 		}
 		if len(resp.Kvs) == 0 {
-			if latest == 0 { // somebody else deleted it
+			if latest == 0 || !t.fresh { // somebody else deleted it, and what was read
 				return store.ErrConflict
 			}
-			t.revision = latest
+			t.revision, t.fresh = latest, false
 			return nil
 		}
 		commit := resp.Kvs[0]

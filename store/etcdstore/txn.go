@@ -25,6 +25,7 @@ type reader struct {
 	ctx      context.Context //nolint:containedctx // for the length of one transaction
 	store    *Store
 	revision int64
+	fresh    bool // whether nothing was ever committed at revision
 	done     bool
 
 	// Only an Update has these.
@@ -53,7 +54,7 @@ func (s *Store) snapshot(ctx context.Context, op string) (reader, error) {
 	if err != nil {
 		return reader{}, &store.Error{Op: op, Err: err}
 	}
-	return reader{ctx: ctx, store: s, revision: resp.Header.Revision}, nil
+	return reader{ctx: ctx, store: s, revision: resp.Header.Revision, fresh: resp.Count == 0}, nil
 }
 
 func (s *Store) get(ctx context.Context, key string, opts ...clientv3.OpOption) (*clientv3.GetResponse, error) {
