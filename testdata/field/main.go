@@ -15,6 +15,7 @@ import (
 	"fmt"
 	"os"
 	"os/signal"
+	"slices"
 	"strings"
 	"syscall"
 
@@ -87,11 +88,16 @@ func measure(ctx context.Context, args []string) (err error) {
 
 func disasters(ctx context.Context, args []string) error {
 	flags := flag.NewFlagSet("disasters", flag.ContinueOnError)
+	names := flags.String("tools", "", "the tools, separated by commas, instead of all")
 	out := flags.String("o", "/dev/stdout", "the file of what became of the tools")
 	if err := flags.Parse(args); err != nil {
 		return err
 	}
-	outcomes, err := disaster.Run(ctx, os.Stderr, tool.All(), disaster.Full)
+	tools, err := chosen(*names)
+	if err != nil {
+		return err
+	}
+	outcomes, err := disaster.Run(ctx, os.Stderr, tools, disaster.Full)
 	if err != nil {
 		return err
 	}
@@ -100,4 +106,22 @@ func disasters(ctx context.Context, args []string) error {
 		return err
 	}
 	return os.WriteFile(*out, append(data, '\n'), 0o644)
+}
+
+// chosen returns the tools of those names that go through disasters, all if there are
+// no names.
+func chosen(names string) ([]tool.Tool, error) {
+	tools := slices.DeleteFunc(tool.All(), func(t tool.Tool) bool { return t.Variant })
+	if names == "" {
+		return tools, nil
+	}
+	var found []tool.Tool
+	for name := range strings.SplitSeq(names, ",") {
+		i := slices.IndexFunc(tools, func(t tool.Tool) bool { return t.Name == name })
+		if i < 0 {
+			return nil, fmt.Errorf("no tool %q goes through disasters", name)
+		}
+		found = append(found, tools[i])
+	}
+	return found, nil
 }

@@ -73,6 +73,9 @@ func (s scene) judgeTwo(ctx context.Context, p program, first, second error, wai
 	if first == nil && second == nil {
 		if !left.eachOnce() {
 			out.Verdict, out.Must = "damages rows", "restore a backup, and let only one start"
+			if waited {
+				out.Then = "the second one waits, and makes the same migration again"
+			}
 		}
 		return nil
 	}

@@ -73,7 +73,7 @@ func absent() string {
 	if names == nil {
 		return ""
 	}
-	return strings.Join(names, ", ") + ": built without a C compiler"
+	return strings.Join(names, ", ") + ": they take a C compiler and -tags mattn"
 }
 
 // field returns a line of a file of lines "name : value".

@@ -113,9 +113,7 @@ type turn func(ctx context.Context, t tool.Tool) error
 // alternate gives every tool its turn in each round, in the other direction in every
 // second one, so that none always follows the same other.
 func (b *Bench) alternate(ctx context.Context, which string, rounds int, take turn) error {
-	tools := slices.DeleteFunc(slices.Clone(b.Tools), func(t tool.Tool) bool {
-		return t.Only != nil && !slices.Contains(t.Only, b.scenario)
-	})
+	tools := b.contestants()
 	fmt.Fprintln(b.Log, b.scenario, which)
 	for range b.Sizes.Rounds(rounds) {
 		for _, t := range tools {
@@ -126,6 +124,13 @@ func (b *Bench) alternate(ctx context.Context, which string, rounds int, take tu
 		slices.Reverse(tools)
 	}
 	return nil
+}
+
+// contestants returns the tools that take part in the scenario that runs now.
+func (b *Bench) contestants() []tool.Tool {
+	return slices.DeleteFunc(slices.Clone(b.Tools), func(t tool.Tool) bool {
+		return t.Only != nil && !slices.Contains(t.Only, b.scenario)
+	})
 }
 
 // inNew calls do with a new directory, which it removes afterwards.

@@ -97,7 +97,7 @@ func opening(ctx context.Context, b *Bench) error {
 
 // installed calls use with a database of each tool that is at that version and closed.
 func (b *Bench) installed(ctx context.Context, versions int, use func(t tool.Tool, dir string) error) error {
-	for _, t := range b.Tools {
+	for _, t := range b.contestants() {
 		dir := filepath.Join(b.Dir, fmt.Sprintf("%s-at-%d", t.Name, versions))
 		if _, err := os.Stat(dir); errors.Is(err, os.ErrNotExist) {
 			if err := os.Mkdir(dir, 0o755); err != nil {

@@ -22,6 +22,9 @@ type driver struct {
 func registerWith(d driver) {
 	Register(gooseWith(d))
 	Register(golangMigrateWith(d))
+	if !d.second {
+		Register(gooseSQLWith(d))
+	}
 }
 
 // opens returns what opens a database of the driver for a tool, nil if the program was

@@ -34,7 +34,8 @@ type Tool struct {
 	// Variant says that it leaves what another does when things go wrong.
 	Variant bool
 
-	// Only are the scenarios that it takes part in; nil means all.
+	// Only are the scenarios that it takes part in; nil means all. Whatever they are, it
+	// goes through the disasters unless it is a Variant.
 	Only []string
 
 	// Source is the file that has it.
