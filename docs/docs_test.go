@@ -31,8 +31,8 @@ func TestGettingStarted(t *testing.T) {
 	}
 	dir := t.TempDir()
 	blocks := fileBlocks.FindAllSubmatch(page, -1)
-	if len(blocks) != 5 {
-		t.Fatalf("found %d files in the page, want 5", len(blocks))
+	if len(blocks) != 6 {
+		t.Fatalf("found %d files in the page, want 6", len(blocks))
 	}
 	for _, b := range blocks {
 		path := filepath.Join(dir, string(b[1]))
@@ -50,6 +50,9 @@ func TestGettingStarted(t *testing.T) {
 	}
 	if diff := cmp.Diff("v2 -> v2\n", run(t, dir, nil, "go", "run", ".")); diff != "" {
 		t.Errorf("second run (-want +got):\n%s", diff)
+	}
+	if got := run(t, dir, nil, "go", "run", "./admin", "status"); !strings.Contains(got, "stored version  v2\n") {
+		t.Errorf("the page's command says\n%s", got)
 	}
 	run(t, dir, nil, "go", "generate", "./migrations")
 	run(t, dir, nil, "go", "test", "./migrations", "-update")

@@ -204,7 +204,8 @@ func New(st store.Store, o Options) (*Runner, error) {
 	return r, nil
 }
 
-// Up runs every pending migration. See [Runner.UpTo].
+// Up runs every pending migration. See [Runner.UpTo]. That there are none at all, as
+// in a program that forgot to import their package, is logged as a warning.
 func (r *Runner) Up(ctx context.Context) (Report, error) {
 	return r.UpTo(ctx, r.registry.Latest())
 }
@@ -286,6 +287,9 @@ func (r *Runner) advance(ctx context.Context, f found, target uint32, report *Re
 }
 
 func (r *Runner) logSettled(ctx context.Context, version uint32) {
+	if version == 0 && r.registry.Latest() == 0 {
+		r.log.WarnContext(ctx, r.schema+" schema has no migrations: a program imports the package that registers them")
+	}
 	if r.log.Enabled(ctx, slog.LevelDebug) {
 		r.log.DebugContext(ctx, fmt.Sprintf("%s schema version v%d up-to-date", r.schema, version))
 	}

@@ -133,6 +133,10 @@ func TestScenarios(t *testing.T) {
 		from, to uint32
 		err      error
 	}{
+		{"forgotten import", 0, []string{
+			"WARN system schema has no migrations: a program imports the package that registers them",
+			"DEBUG system schema version v0 up-to-date",
+		}, 0, 0, nil},
 		{"first initialization", 1, []string{
 			"INFO system schema version not found - initializing at v1",
 			"INFO migrating v0 -> v1: creating 7 system tables",
