@@ -43,27 +43,28 @@ func TestGettingStarted(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	useThisModule(t, dir)
+	env := requireThisModule(t, dir)
+	run(t, dir, env, "go", "mod", "tidy")
 
-	if diff := cmp.Diff("v0 -> v2\n", run(t, dir, nil, "go", "run", ".")); diff != "" {
+	if diff := cmp.Diff("v0 -> v2\n", run(t, dir, env, "go", "run", ".")); diff != "" {
 		t.Errorf("first run (-want +got):\n%s", diff)
 	}
-	if diff := cmp.Diff("v2 -> v2\n", run(t, dir, nil, "go", "run", ".")); diff != "" {
+	if diff := cmp.Diff("v2 -> v2\n", run(t, dir, env, "go", "run", ".")); diff != "" {
 		t.Errorf("second run (-want +got):\n%s", diff)
 	}
-	if got := run(t, dir, nil, "go", "run", "./admin", "status"); !strings.Contains(got, "stored version  v2\n") {
+	if got := run(t, dir, env, "go", "run", "./admin", "status"); !strings.Contains(got, "stored version  v2\n") {
 		t.Errorf("the page's command says\n%s", got)
 	}
-	run(t, dir, nil, "go", "generate", "./migrations")
-	run(t, dir, nil, "go", "test", "./migrations", "-update")
-	run(t, dir, nil, "go", "test", "./migrations")
+	run(t, dir, env, "go", "generate", "./migrations")
+	run(t, dir, env, "go", "test", "./migrations", "-update")
+	run(t, dir, env, "go", "test", "./migrations")
 	for _, path := range []string{"golden/v0002_add_titles/after.txt", "stores/v0002/MANIFEST"} {
 		if _, err := os.Stat(filepath.Join(dir, "migrations/testdata", path)); err != nil {
 			t.Error(err)
 		}
 	}
-	run(t, dir, []string{"NAME=add_tags"}, "go", "generate", "./migrations")
-	run(t, dir, nil, "go", "vet", "./...")
+	run(t, dir, append(env, "NAME=add_tags"), "go", "generate", "./migrations")
+	run(t, dir, env, "go", "vet", "./...")
 	file := filepath.Join(dir, "migrations", "v0003_add_tags.go")
 	if err := os.WriteFile(file, []byte("package migrations\n"), 0o644); err != nil {
 		t.Fatal(err)
@@ -72,7 +73,7 @@ func TestGettingStarted(t *testing.T) {
 		t.Errorf("Check after an edit = %v, want ErrEdited", err)
 	}
 	frozenTest := exec.CommandContext(t.Context(), "go", "test", "./migrations", "-run", "TestFrozen")
-	frozenTest.Dir = dir
+	frozenTest.Dir, frozenTest.Env = dir, append(os.Environ(), env...)
 	if out, err := frozenTest.CombinedOutput(); err == nil || !bytes.Contains(out, []byte("edited")) {
 		t.Errorf("the page's test after an edit: %v\n%s", err, out)
 	}
@@ -80,13 +81,13 @@ func TestGettingStarted(t *testing.T) {
 	if !bytes.Contains(page, []byte("\n"+accept+"\n")) {
 		t.Errorf("the page does not say %q", accept)
 	}
-	run(t, dir, nil, "go", strings.Fields(accept)[1:]...)
+	run(t, dir, env, "go", strings.Fields(accept)[1:]...)
 	if err := frozen.Check(filepath.Dir(file)); err != nil {
 		t.Error(err)
 	}
-	run(t, dir, nil, "go", "get", "-tool", "github.com/kvmigrate/kvmigrate/migrate/cmd/migratevet")
-	tool := strings.TrimSpace(run(t, dir, nil, "go", "tool", "-n", "migratevet"))
-	run(t, dir, nil, "go", "vet", "-vettool="+tool, "-live", "example.com/notes/tables/...", "./migrations")
+	run(t, dir, env, "go", "get", "-tool", "github.com/kvmigrate/kvmigrate/migrate/cmd/migratevet")
+	tool := strings.TrimSpace(run(t, dir, env, "go", "tool", "-n", "migratevet"))
+	run(t, dir, env, "go", "vet", "-vettool="+tool, "-live", "example.com/notes/tables/...", "./migrations")
 }
 
 // pageBlocks matches a block with what stands before and after it: the name of a
@@ -100,7 +101,7 @@ func TestWritingMigrations(t *testing.T) {
 		t.Fatal(err)
 	}
 	dir := t.TempDir()
-	useThisModule(t, dir)
+	env := requireThisModule(t, dir)
 	files, commands := 0, 0
 	steps, branches, _ := strings.Cut(string(page), "\n## Two branches took one number\n")
 	for _, b := range pageBlocks.FindAllStringSubmatch(steps, -1) {
@@ -117,8 +118,7 @@ func TestWritingMigrations(t *testing.T) {
 		}
 		commands++
 		cmd := exec.CommandContext(t.Context(), "sh", "-ec", text)
-		cmd.Dir = dir
-		cmd.Env = append(os.Environ(), "GOFLAGS=-mod=mod -buildvcs=false", "GOPROXY=off", "GOWORK=off")
+		cmd.Dir, cmd.Env = dir, append(os.Environ(), env...)
 		out, err := cmd.CombinedOutput()
 		if fails != (err != nil) {
 			t.Fatalf("%s\nfails = %v, want %v:\n%s", text, err != nil, fails, out)
@@ -133,8 +133,8 @@ func TestWritingMigrations(t *testing.T) {
 			t.Errorf("%s\nsays\n%s", text, out)
 		}
 	}
-	if files != 4 || commands != 5 {
-		t.Errorf("%d files and %d blocks of commands, want 4 and 5", files, commands)
+	if files != 4 || commands != 6 {
+		t.Errorf("%d files and %d blocks of commands, want 4 and 6", files, commands)
 	}
 	t.Run("two branches", func(t *testing.T) { twoBranches(t, dir, branches) })
 	golden := filepath.Join(dir, "migrations", "testdata", "golden", "v0001_count_words")
@@ -182,6 +182,35 @@ func twoBranches(t *testing.T, dir, page string) {
 	sh("git commit -qm merged && go test -count=1 ./migrations && git diff --exit-code main -- migrations/testdata/stores/v0001 migrations/testdata/stores/v0002 migrations/v0002_add_tags.go")
 }
 
+// requireThisModule stands in for go get of the module alone: the one in dir requires
+// this working tree, and knows nothing yet of what that depends on. It returns the
+// environment in which commands look that up where it was downloaded to.
+func requireThisModule(t *testing.T, dir string) (env []string) {
+	t.Helper()
+	root, err := filepath.Abs("..")
+	if err != nil {
+		t.Fatal(err)
+	}
+	text := "module example.com/notes\n\ngo 1.26.0\n\nrequire github.com/kvmigrate/kvmigrate v0.0.0\n\n" +
+		"replace github.com/kvmigrate/kvmigrate => " + root + "\n"
+	if err := os.WriteFile(filepath.Join(dir, "go.mod"), []byte(text), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	download(t, root)
+	cache := strings.TrimSpace(run(t, root, nil, "go", "env", "GOMODCACHE"))
+	return []string{"GOFLAGS=-buildvcs=false", "GOPROXY=file://" + filepath.ToSlash(cache) + "/cache/download", "GOSUMDB=off", "GOWORK=off"}
+}
+
+// download has what the tests may look up fetched: they need no network themselves.
+func download(t *testing.T, dir string) {
+	t.Helper()
+	cmd := exec.CommandContext(t.Context(), "go", "mod", "download")
+	cmd.Dir = dir
+	if out, err := cmd.CombinedOutput(); err != nil {
+		t.Fatalf("go mod download: %v\n%s", err, out)
+	}
+}
+
 // useThisModule stands in for go get: the module in dir uses this working tree,
 // at the versions of its go.mod and go.sum.
 func useThisModule(t *testing.T, dir string) {
@@ -206,12 +235,7 @@ func useThisModule(t *testing.T, dir string) {
 			t.Fatal(err)
 		}
 	}
-	// The tests themselves need no network; this fetches what they may look up.
-	download := exec.CommandContext(t.Context(), "go", "mod", "download")
-	download.Dir = dir
-	if out, err := download.CombinedOutput(); err != nil {
-		t.Fatalf("go mod download: %v\n%s", err, out)
-	}
+	download(t, dir)
 }
 
 // run runs a command in dir and returns what it prints on standard output.
