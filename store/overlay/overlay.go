@@ -13,8 +13,7 @@
 //
 // An overlay accepts and refuses by the limits of its base, so that batches that
 // follow them are those that the base would see. It knows of no other reason for
-// which a base refuses a key or an entry: a prefix that its engine reserves, an
-// expiry that it does not keep. Conflicts between transactions are found by the
+// which a base refuses an entry, such as an expiry that it does not keep. Conflicts between transactions are found by the
 // scratch store. A transaction may also conflict over the first key behind those
 // that a scan yielded.
 //
