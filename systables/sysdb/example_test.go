@@ -8,7 +8,9 @@ import (
 	"path/filepath"
 	"time"
 
+	"github.com/kvmigrate/kvmigrate/migrate"
 	"github.com/kvmigrate/kvmigrate/store"
+	"github.com/kvmigrate/kvmigrate/store/badgerstore"
 	"github.com/kvmigrate/kvmigrate/systables"
 	"github.com/kvmigrate/kvmigrate/systables/jobs"
 	"github.com/kvmigrate/kvmigrate/systables/sysdb"
@@ -48,4 +50,38 @@ func Example() {
 	}
 	// Output:
 	// Local Filesystem
+}
+
+// A program's own schema, beside the system tables in the same store.
+func Example_ownSchema() {
+	ctx := context.Background()
+	st, err := badgerstore.OpenInMemory(ctx)
+	if err != nil {
+		panic(err)
+	}
+	defer func() { _ = st.Close() }()
+	quiet := slog.New(slog.DiscardHandler)
+	db, err := sysdb.Open(ctx, sysdb.Config{Store: st, Logger: quiet})
+	if err != nil {
+		panic(err)
+	}
+	defer func() { _ = db.Close(ctx) }()
+
+	var registry migrate.Registry // of the package of the program's migrations
+	registry.Register(migrate.Migration{
+		Version: 1, Name: "first_note",
+		Up: func(_ context.Context, tx *migrate.Tx) error {
+			return tx.Set(store.Entry{Key: []byte("notes/1"), Value: []byte("Hello")})
+		},
+	})
+	report, err := migrate.Up(ctx, db.Store(), migrate.Options{
+		Registry: &registry, Schema: "notes",
+		Logger: quiet,
+	})
+	if err != nil {
+		panic(err)
+	}
+	fmt.Printf("%s v%d, system v%d\n", report.Schema, report.To, db.Report().To)
+	// Output:
+	// notes v1, system v6
 }

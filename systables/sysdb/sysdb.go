@@ -18,6 +18,12 @@
 // from there.
 //
 // A start with nothing to do writes nothing.
+//
+// # Migrations of the program's own
+//
+// Those of the system tables are in the default registry. A program that has a schema of
+// its own beside them gives that a [migrate.Registry] of its own, and calls [migrate.Up]
+// with it over [DB.Store].
 package sysdb
 
 import (
