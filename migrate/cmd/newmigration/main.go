@@ -3,7 +3,11 @@
 // the test of all migrations, for which -schema names the schema. It keeps
 // migrations.sum, which tells when a released migration was edited.
 //
-// Put the directive in a file of the migrations package once:
+// Once, add the command to the tools of the module, or go.sum lacks what it needs,
+//
+//	go get -tool github.com/kvmigrate/kvmigrate/migrate/cmd/newmigration
+//
+// and put the directive in a file of the migrations package:
 //
 //	//go:generate go run github.com/kvmigrate/kvmigrate/migrate/cmd/newmigration
 //
