@@ -52,8 +52,10 @@ func TestGettingStarted(t *testing.T) {
 	if diff := cmp.Diff("v2 -> v2\n", run(t, dir, env, "go", "run", ".")); diff != "" {
 		t.Errorf("second run (-want +got):\n%s", diff)
 	}
-	if got := run(t, dir, env, "go", "run", "./admin", "status"); !strings.Contains(got, "stored version  v2\n") {
-		t.Errorf("the page's command says\n%s", got)
+	for arg, want := range map[string]string{"status": "stored version  v2\n", "history": "add_titles", "--help": "admin --store DIR up"} {
+		if got := run(t, dir, env, "go", "run", "./admin", arg); !strings.Contains(got, want) {
+			t.Errorf("admin %s prints\n%s\nwant %q in it", arg, got, want)
+		}
 	}
 	run(t, dir, env, "go", "generate", "./migrations")
 	run(t, dir, env, "go", "test", "./migrations", "-update")
