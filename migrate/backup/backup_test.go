@@ -666,7 +666,7 @@ func TestRestoreOvertaken(t *testing.T) {
 		}
 		put(t, to, entry("new", "row"))
 	}}
-	if _, err := backup.Restore(t.Context(), path, slow, backup.RestoreOptions{}); err == nil || !strings.Contains(err.Error(), "restored into the store once more meanwhile") {
+	if _, err := backup.Restore(t.Context(), path, slow, backup.RestoreOptions{}); err == nil || !strings.Contains(err.Error(), "a later restore of it into the same store has taken over") {
 		t.Errorf("the first Restore = %v, want that it was overtaken", err)
 	}
 	put(t, from, entry("new", "row"))

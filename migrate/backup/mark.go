@@ -102,7 +102,9 @@ func (m *marker) begin(tx store.Txn, schema string) error {
 func (m *marker) holds(tx store.Txn, schema string) error {
 	now, err := readMarker(tx, schema)
 	if err == nil && (now == nil || !bytes.Equal(now.Token, m.Token)) {
-		err = errors.New("the same backup was restored into the store once more meanwhile, which goes on")
+		err = errOvertaken
 	}
 	return err
 }
+
+var errOvertaken = errors.New("a later restore of it into the same store has taken over; see what that one says")

@@ -122,7 +122,10 @@ func Restore(ctx context.Context, path string, st store.Store, ro RestoreOptions
 	if err == nil && !ro.Uncompared {
 		err = o.compareWith(ctx, st, key, m)
 	}
-	if err != nil && begun {
+	switch {
+	case errors.Is(err, errOvertaken):
+		err = fmt.Errorf("restore backup %s: %w", path, err)
+	case err != nil && begun:
 		err = fmt.Errorf("restore backup %s: %w; the store that it was to fill is incomplete, and refused until the same file is restored into it again", path, err)
 	}
 	return o.info, err

@@ -173,6 +173,11 @@ func isUnknownTarget(err error) bool {
 	return ok
 }
 
+// whole returns an error for half a copy, or half a restore.
+func (a *app) whole(s store.Reader) error {
+	return cmp.Or(transfer.UnderWay(s), backup.UnderWay(s, a.Options.Schema))
+}
+
 // isUnfinished reports whether a store is half a copy, or half restored.
 func isUnfinished(err error) bool {
 	_, copied := errors.AsType[*transfer.UnfinishedError](err)
@@ -313,9 +318,7 @@ func (n *schemaName) Set(name string) error {
 func (a *app) withRunner(cmd *cobra.Command, mustExist bool, do func(ctx context.Context, r *migrate.Runner, st store.Store) error) error {
 	return a.withStore(cmd, mustExist, func(ctx context.Context, st store.Store, o migrate.Options) error {
 		// What else is wrong with the store, do says better.
-		if err := st.View(ctx, func(s store.Reader) error {
-			return cmp.Or(transfer.UnderWay(s), backup.UnderWay(s, o.Schema))
-		}); isUnfinished(err) {
+		if err := st.View(ctx, a.whole); isUnfinished(err) {
 			return fmt.Errorf("%w; nothing was changed", err)
 		}
 		r, err := migrate.New(st, o)

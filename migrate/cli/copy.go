@@ -121,7 +121,7 @@ func (a *app) transfer(cmd *cobra.Command, from, to string, o transfer.Options) 
 	}
 	defer func() { err = errors.Join(err, source.Close()) }()
 	// What is refused in any case must not leave a new store behind.
-	if err := source.View(ctx, transfer.UnderWay); err != nil {
+	if err := source.View(ctx, a.whole); err != nil {
 		return report, fmt.Errorf("look at the source: %w; nothing was written", err)
 	}
 	destination, err := a.Open(ctx, to, OpenOptions{Migrates: true, Wait: a.wait, Logger: log})
