@@ -619,12 +619,21 @@ func TestRestoreStops(t *testing.T) {
 	for _, fault := range storetest.Faults {
 		for n := range operations {
 			st := empty()
-			if _, err := backup.Restore(t.Context(), path, storetest.Fail(st, n+1, fault), backup.RestoreOptions{}); !errors.Is(err, storetest.ErrFault) {
+			_, err := backup.Restore(t.Context(), path, storetest.Fail(st, n+1, fault), backup.RestoreOptions{})
+			if !errors.Is(err, storetest.ErrFault) {
 				t.Errorf("%v %d: Restore = %v", fault, n+1, err)
 			}
+			compared := strings.Contains(err.Error(), "comparing the two failed")
 			switch got := contents(t, st); got {
-			case "", want:
+			case want:
+			case "":
+				if compared {
+					t.Errorf("%v %d: Restore = %v, and nothing is written", fault, n+1, err)
+				}
 			default:
+				if compared {
+					t.Errorf("%v %d: Restore = %v, and it is half", fault, n+1, err)
+				}
 				refused++
 				_, err := migrate.Up(t.Context(), st, o)
 				if e, ok := errors.AsType[*backup.UnfinishedError](err); !ok || !errors.Is(err, migrate.ErrRefused) ||

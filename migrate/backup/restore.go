@@ -100,7 +100,8 @@ type RestoreOptions struct {
 // nothing was written. After any other error, or a kill, st is
 // incomplete, and every program that uses the schema through kvmigrate refuses it:
 // Restore of the same backup begins anew and finishes it. Of several at once the last to
-// begin goes on.
+// begin goes on. An error of comparing the two says that all is written; it matches
+// [ErrDifferent] if they differ.
 func Restore(ctx context.Context, path string, st store.Store, ro RestoreOptions) (Info, error) {
 	o, key, err := ro.open(path, st)
 	if err != nil {
@@ -120,7 +121,9 @@ func Restore(ctx context.Context, path string, st store.Store, ro RestoreOptions
 		err = o.restore(ctx, st, key, m, &begun)
 	}
 	if err == nil && !ro.Uncompared {
-		err = o.compareWith(ctx, st, key, m)
+		if err = o.compareWith(ctx, st, key, m); err != nil && begun {
+			return o.info, fmt.Errorf("restore backup %s: all of it is written and durable, but comparing the two failed: %w", path, err)
+		}
 	}
 	switch {
 	case errors.Is(err, errOvertaken):
