@@ -31,7 +31,11 @@ func ParseName(name string) (endpoints []string, prefix string, err error) {
 		if strings.Contains(address, "@") { // what is before it may be secret
 			return nil, "", errors.New("a user does not belong in the name of an etcd store: set ETCDCTL_USER and ETCDCTL_PASSWORD")
 		}
-		if _, port, err := net.SplitHostPort(address); err != nil || port == "" {
+		_, port, err := net.SplitHostPort(address)
+		if err == nil && port != "" {
+			_, err = net.LookupPort("tcp", port)
+		}
+		if err != nil || port == "" {
 			return nil, "", fmt.Errorf("the name of an etcd store is HOST:PORT,HOST:PORT/PREFIX: %q is no HOST:PORT", address)
 		}
 		endpoints = append(endpoints, scheme+address)

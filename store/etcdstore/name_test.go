@@ -28,6 +28,8 @@ func TestParseName(t *testing.T) {
 		{"a:1,b:2/", "", nil, "the prefix is missing"},
 		{"a/app", "", nil, `"a" is no HOST:PORT`},
 		{"a:/app", "", nil, `"a:" is no HOST:PORT`},
+		{"a:99999/app", "", nil, `"a:99999" is no HOST:PORT`},
+		{"a:1,b:no-such-port/app", "", nil, `"b:no-such-port" is no HOST:PORT`},
 		{"a:1,/app", "", nil, `"" is no HOST:PORT`},
 		{"/app", "", nil, `"" is no HOST:PORT`},
 		{"root:word@a:1/app", "", nil, "ETCDCTL_USER"},
