@@ -596,9 +596,12 @@ func TestRestoreStops(t *testing.T) {
 		}
 		return nil
 	}})
-	o := migrate.Options{Registry: registry, Schema: "app", AllowUnversioned: true, Logger: slog.New(slog.DiscardHandler)}
-	if _, err := migrate.Up(t.Context(), from, o); err != nil {
-		t.Fatal(err)
+	o := migrate.Options{Registry: registry, AllowUnversioned: true, Logger: slog.New(slog.DiscardHandler)}
+	schemas := []string{"web", "app"} // the backup is of the second
+	for _, o.Schema = range schemas {
+		if _, err := migrate.Up(t.Context(), from, o); err != nil {
+			t.Fatal(err)
+		}
 	}
 	path := take(t, from, backup.Options{Dir: t.TempDir()}, 1).Path
 	put(t, from, entry("zz/5", "row"))
@@ -635,10 +638,12 @@ func TestRestoreStops(t *testing.T) {
 					t.Errorf("%v %d: Restore = %v, and it is half", fault, n+1, err)
 				}
 				refused++
-				_, err := migrate.Up(t.Context(), st, o)
-				if e, ok := errors.AsType[*backup.UnfinishedError](err); !ok || !errors.Is(err, migrate.ErrRefused) ||
-					e.File != filepath.Base(path) || e.Entries != 7 || e.Started.IsZero() {
-					t.Errorf("%v %d: Up of half a restore = %v, want an UnfinishedError\n%s", fault, n+1, err, got)
+				for _, o.Schema = range schemas {
+					_, err := migrate.Up(t.Context(), st, o)
+					if e, ok := errors.AsType[*backup.UnfinishedError](err); !ok || !errors.Is(err, migrate.ErrRefused) ||
+						e.File != filepath.Base(path) || e.Entries != 9 || e.Started.IsZero() {
+						t.Errorf("%v %d: Up of %s in half a restore = %v, want an UnfinishedError\n%s", fault, n+1, o.Schema, err, got)
+					}
 				}
 				if _, err := backup.Restore(t.Context(), other, st, backup.RestoreOptions{}); !isType[*backup.UnfinishedError](err) {
 					t.Errorf("%v %d: Restore of another backup = %v, want an UnfinishedError", fault, n+1, err)
@@ -697,6 +702,39 @@ func (o *overtaken) Update(ctx context.Context, fn func(store.Txn) error) error 
 		o.meanwhile()
 	}
 	return o.Store.Update(ctx, fn)
+}
+
+// TestRestoreUnknown: whatever became of a commit that the store did not confirm, a
+// restore goes on, and what arrives late changes nothing.
+func TestRestoreUnknown(t *testing.T) {
+	from := openStore(t)
+	put(t, from, append(sample(), entry("app:schema_progress", "half"), entry("app:schema_version", "\x00\x00\x00\x03"), entry("web:schema_version", "\x00\x00\x00\x01"))...)
+	path := take(t, from, backup.Options{Dir: t.TempDir()}, 3).Path
+	want := contents(t, from)
+	restore := func(fate storetest.Fate, at int) int {
+		t.Helper()
+		to, err := badgerstore.OpenInMemory(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer func() { _ = to.Close() }()
+		st := storetest.Unconfirm(narrow{to}, fate, func(commit int) bool { return commit == at })
+		_, err = backup.Restore(t.Context(), path, st, backup.RestoreOptions{})
+		st.Settle()
+		if err != nil {
+			t.Errorf("%v %d: Restore = %v", fate, at, err)
+		}
+		if diff := cmp.Diff(want, contents(t, st)); diff != "" {
+			t.Errorf("%v %d: store (-saved +restored):\n%s", fate, at, diff)
+		}
+		return st.Commits()
+	}
+	commits := restore(storetest.Lost, 0)
+	for _, fate := range storetest.Fates {
+		for at := 1; at <= commits; at++ {
+			restore(fate, at)
+		}
+	}
 }
 
 // narrow is a store whose transactions hold two entries.

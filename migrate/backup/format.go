@@ -199,6 +199,7 @@ type opened struct {
 	body    [2]int64 // where it begins and ends
 	content [sha256.Size]byte
 	seal    [sha256.Size]byte
+	marks   marks // of its schemas, once all was read
 }
 
 // open reads the head and the trailer of a file. The caller closes it.

@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"time"
 
+	"github.com/kvmigrate/kvmigrate/migrate/internal/schema"
 	"github.com/kvmigrate/kvmigrate/store"
 	"github.com/kvmigrate/kvmigrate/store/value"
 )
@@ -73,7 +74,7 @@ func UnderWay(s store.Reader, schema string) error {
 }
 
 // begin marks st, which must be empty, or what an earlier try with the same backup left.
-func (m *marker) begin(tx store.Txn, schema string) error {
+func (m *marker) begin(tx store.Txn, schema string, all marks) error {
 	old, err := readMarker(tx, schema)
 	switch {
 	case err != nil:
@@ -94,7 +95,7 @@ func (m *marker) begin(tx store.Txn, schema string) error {
 	if err != nil {
 		return err
 	}
-	return tx.Set(store.Entry{Key: mark(schema), Value: data})
+	return all.set(tx, data)
 }
 
 // holds fails unless the mark is still this one. Another try would otherwise finish, and
@@ -108,3 +109,58 @@ func (m *marker) holds(tx store.Txn, schema string) error {
 }
 
 var errOvertaken = errors.New("a later restore of it into the same store has taken over; see what that one says")
+
+// marks are the keys under which the schemas of a backup are marked, each with the entry
+// that the backup has there, if any.
+type marks map[string]*store.Entry
+
+// note adds the mark of the schema whose version or progress has that key.
+func (m *marks) note(key []byte) {
+	name, record, ok := bytes.Cut(key, []byte(":schema_"))
+	if ok && (string(record) == "version" || string(record) == "progress") && schema.Check(string(name)) == nil {
+		m.add(string(name))
+	}
+}
+
+func (m *marks) add(schema string) {
+	if *m == nil {
+		*m = marks{}
+	}
+	(*m)[string(mark(schema))] = nil
+}
+
+// keep reports whether e is what belongs under a mark, and keeps a copy of it if so.
+func (m marks) keep(e store.Entry) bool {
+	_, ok := m[string(e.Key)]
+	if ok {
+		e.Key, e.Value = bytes.Clone(e.Key), bytes.Clone(e.Value)
+		m[string(e.Key)] = &e
+	}
+	return ok
+}
+
+// set puts data under each of the marks.
+func (m marks) set(tx store.Txn, data []byte) error {
+	for key := range m {
+		if err := tx.Set(store.Entry{Key: []byte(key), Value: data}); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// remove puts in the place of the marks what belongs there.
+func (m marks) remove(tx store.Txn) error {
+	for key, e := range m {
+		var err error
+		if e == nil {
+			err = tx.Delete([]byte(key))
+		} else {
+			err = tx.Set(*e)
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}

@@ -10,6 +10,7 @@ import (
 
 	"golang.org/x/sync/errgroup"
 
+	"github.com/kvmigrate/kvmigrate/migrate/internal/certain"
 	"github.com/kvmigrate/kvmigrate/migrate/internal/space"
 	"github.com/kvmigrate/kvmigrate/store"
 )
@@ -59,7 +60,7 @@ func (o *opened) readAll(ctx context.Context, key []byte, m *meter) error {
 	m.begin(Verifying, o.info.Entries)
 	before := uint64(0)
 	for {
-		_, err := r.next(true)
+		e, err := r.next(true)
 		if errors.Is(err, io.EOF) {
 			m.end()
 			return nil
@@ -67,6 +68,7 @@ func (o *opened) readAll(ctx context.Context, key []byte, m *meter) error {
 		if err != nil {
 			return err
 		}
+		o.marks.note(e.Key)
 		m.count(r.read.Bytes - before)
 		before = r.read.Bytes
 	}
@@ -98,7 +100,7 @@ type RestoreOptions struct {
 // a store that holds something, is a [*NoSpaceError] if the store says that it has
 // no room, and an [*UnfinishedError] if another backup was restored into it by half; then
 // nothing was written. After any other error, or a kill, st is
-// incomplete, and every program that uses the schema through kvmigrate refuses it:
+// incomplete, and every program that uses a schema of it through kvmigrate refuses it:
 // Restore of the same backup begins anew and finishes it. Of several at once the last to
 // begin goes on. An error of comparing the two says that all is written; it matches
 // [ErrDifferent] if they differ.
@@ -224,32 +226,34 @@ func (o *opened) load(ctx context.Context, st store.Store, key []byte, m *meter)
 	return true, err
 }
 
-// restore writes all entries, between the mark and its removal. begun is set once st is
-// no longer empty.
+// restore writes all entries, between the marks and their removal. begun is set once st
+// may be no longer empty.
 func (o *opened) restore(ctx context.Context, st store.Store, key []byte, m *meter, begun *bool) error {
+	o.marks.add(o.info.Schema)
 	schema, now := o.info.Schema, newMarker(o.info)
-	err := store.Update(ctx, st, func(tx store.Txn) error { return now.begin(tx, schema) })
+	err := certain.Update(ctx, st, func(tx store.Txn) error { return now.begin(tx, schema, o.marks) })
+	*begun = err == nil || errors.Is(err, store.ErrUnknown)
 	if err != nil {
 		return err
 	}
-	*begun = true
 	m.begin(Restoring, o.info.Entries)
-	last, err := o.fill(ctx, st, key, m, now)
-	if err != nil {
+	if err := o.fill(ctx, st, key, m, now); err != nil {
 		return err
 	}
 	// The store is whole only once all of it is durable.
 	if err := st.Sync(ctx); err != nil {
 		return err
 	}
-	err = store.Update(ctx, st, func(tx store.Txn) error {
+	tried := false
+	err = certain.Update(ctx, st, func(tx store.Txn) error {
+		if there, err := readMarker(tx, schema); err != nil || tried && there == nil {
+			return err // nil if a commit that was not confirmed has removed it
+		}
+		tried = true
 		if err := now.holds(tx, schema); err != nil {
 			return err
 		}
-		if last != nil {
-			return tx.Set(*last)
-		}
-		return tx.Delete(mark(schema))
+		return o.marks.remove(tx)
 	})
 	if err != nil {
 		return err
@@ -258,10 +262,9 @@ func (o *opened) restore(ctx context.Context, st store.Store, key []byte, m *met
 	return st.Sync(ctx)
 }
 
-// fill writes all entries but the one under the mark, which it returns if there is one.
-// The mark makes the order in which they commit of no account. When it returns, nothing
-// is under way.
-func (o *opened) fill(ctx context.Context, st store.Store, key []byte, m *meter, now *marker) (last *store.Entry, err error) {
+// fill writes all entries but those under marks, which it keeps. The marks make the order
+// in which they commit of no account. When it returns, nothing is under way.
+func (o *opened) fill(ctx context.Context, st store.Store, key []byte, m *meter, now *marker) (err error) {
 	commits, ctx := errgroup.WithContext(ctx)
 	defer func() { // an error of a commit is why there is one of reading
 		if failed := commits.Wait(); failed != nil {
@@ -270,10 +273,9 @@ func (o *opened) fill(ctx context.Context, st store.Store, key []byte, m *meter,
 	}()
 	r, err := o.records(ctx, key)
 	if err != nil {
-		return nil, err
+		return err
 	}
 	defer r.close()
-	progress := mark(o.info.Schema)
 	free := make(chan *batch, committing+1) // whose room is used again
 	for range cap(free) {
 		free <- &batch{limits: st.Limits()}
@@ -289,17 +291,14 @@ func (o *opened) fill(ctx context.Context, st store.Store, key []byte, m *meter,
 		e, err := r.next(false)
 		if errors.Is(err, io.EOF) {
 			commit(b)
-			return last, nil
+			return nil
 		}
 		if err != nil {
-			return nil, err
+			return err
 		}
 		m.add(e)
 		switch {
-		case bytes.Equal(e.Key, progress):
-			last = &store.Entry{Key: progress, Value: bytes.Clone(e.Value), ExpiresAt: e.ExpiresAt, Meta: e.Meta}
-			continue
-		case expired(e, time.Now()):
+		case o.marks.keep(e), expired(e, time.Now()):
 			continue
 		case !b.holds(e):
 			commit(b)
@@ -337,7 +336,7 @@ func (b *batch) commit(ctx context.Context, st store.Store, allowed func(store.T
 	if len(b.entries) == 0 {
 		return nil
 	}
-	err := store.Update(ctx, st, func(tx store.Txn) error {
+	err := certain.Update(ctx, st, func(tx store.Txn) error {
 		if err := allowed(tx); err != nil {
 			return err
 		}
