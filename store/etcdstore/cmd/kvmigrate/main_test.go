@@ -96,7 +96,11 @@ func TestScripts(t *testing.T) {
 				}
 				ts.Check(os.WriteFile(ts.MkAbs("rows.txt"), rows.Bytes(), 0o600))
 			},
-			"room": func(ts *testscript.TestScript, _ bool, _ []string) { ts.Check(full.grow()) },
+			"room": func(ts *testscript.TestScript, _ bool, _ []string) {
+				address, err := full.grow()
+				ts.Check(err)
+				useServer(ts.Setenv, address)
+			},
 			"users": func(ts *testscript.TestScript, _ bool, _ []string) {
 				address := server(t, func(c *embed.Config) { c.BcryptCost = 4 }) // the least: no password is guessed here
 				ts.Check(do(address, addUsers))
@@ -118,16 +122,15 @@ func (s *small) start() (address string, err error) {
 	return address, err
 }
 
-// grow starts it again, at the same address, with a larger quota, and clears its alarm.
-func (s *small) grow() (err error) {
-	address := s.member.Clients[0].Addr().String()
+// grow starts it again, at an address that is free now, with a larger quota, and clears
+// its alarm.
+func (s *small) grow() (address string, err error) {
 	s.stop()
 	s.config.QuotaBackendBytes = 0 // 2 GiB
-	s.config.ListenClientUrls[0].Host = address
-	if s.member, _, err = etcdtest.Start(s.config); err != nil {
-		return err
+	if s.member, address, err = etcdtest.Start(s.config); err != nil {
+		return "", err
 	}
-	return do(address, func(ctx context.Context, client *clientv3.Client) error {
+	return address, do(address, func(ctx context.Context, client *clientv3.Client) error {
 		_, err := client.AlarmDisarm(ctx, &clientv3.AlarmMember{})
 		return err
 	})
