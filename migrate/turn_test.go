@@ -16,14 +16,12 @@ import (
 	"testing/synctest"
 	"time"
 
-	"github.com/dgraph-io/badger/v4"
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/kvmigrate/kvmigrate/migrate"
 	"github.com/kvmigrate/kvmigrate/migrate/backup"
 	"github.com/kvmigrate/kvmigrate/migrate/migratetest"
 	"github.com/kvmigrate/kvmigrate/store"
-	"github.com/kvmigrate/kvmigrate/store/badgerstore"
 	"github.com/kvmigrate/kvmigrate/store/storetest"
 	"github.com/kvmigrate/kvmigrate/store/value"
 )
@@ -100,15 +98,8 @@ func (g *gate) pass(context.Context) error {
 // waits.
 func inBubble(t *testing.T, test func(t *testing.T, st shared)) {
 	synctest.Test(t, func(t *testing.T) {
-		db, err := badger.Open(badger.DefaultOptions("").WithInMemory(true).WithLogger(nil))
-		if err != nil {
-			t.Fatal(err)
-		}
-		defer func() { _ = db.Close() }()
-		st, err := badgerstore.New(db)
-		if err != nil {
-			t.Fatal(err)
-		}
+		st, closeStore := inMemory(t)
+		defer closeStore()
 		test(t, shared{Store: st})
 	})
 }
@@ -685,20 +676,9 @@ func TestTurnUnknown(t *testing.T) {
 
 // TestTurnsSurvive: with turns, migrations survive the faults that they survive without.
 func TestTurnsSurvive(t *testing.T) {
+	st, closeStore := inMemory(t)
+	defer closeStore()
 	migratetest.RunStore(t, migratetest.StoreSuite{Batches: 3, Most: soak(4, 100), Open: func(context.Context) (store.Store, error) {
-		db, err := badger.Open(badger.DefaultOptions("").WithInMemory(true).WithLogger(nil))
-		if err != nil {
-			return nil, err
-		}
-		st, err := badgerstore.New(db)
-		return owned{shared{Store: st}, db}, err
+		return shared{Store: kept{st}}, st.DB().DropAll()
 	}})
 }
-
-// An owned closes its database.
-type owned struct {
-	shared
-	db *badger.DB
-}
-
-func (o owned) Close() error { return errors.Join(o.shared.Close(), o.db.Close()) }

@@ -172,6 +172,9 @@ func contents(t *testing.T, st store.Store) string {
 	if err != nil {
 		t.Fatal(err)
 	}
+	if !bytes.Contains(out.Bytes(), []byte(`"system:schema_turn"`)) {
+		return out.String() // in no time, which is a tenth of that of a run
+	}
 	return ofTheDead.ReplaceAllString(out.String(), "")
 }
 
