@@ -14,6 +14,18 @@ import (
 // worth rewriting: the one that Badger recommends.
 const discardRatio = 0.5
 
+// marks is how many beginnings and ends of transactions Badger may have yet to take note
+// of: the room of the channel in its y/watermark.go.
+const marks = 100
+
+// settleReads has Badger take note of all transactions that have ended. It drops only what
+// none that it thinks open can see, and just after it is opened that can be everything.
+func (s *Store) settleReads() {
+	for range marks {
+		s.db.NewTransaction(false).Discard()
+	}
+}
+
 // Reclaim implements [store.Reclaimer]. It flattens the LSM tree, which is one step
 // and finds the garbage of the value log, and then rewrites the files of the value
 // log that are at least half garbage, each in a step. What is in memory only is
@@ -36,6 +48,7 @@ func (s *Store) Reclaim(ctx context.Context) error {
 		return &store.Error{Op: "reclaim", Err: store.ErrBusy}
 	}
 	defer s.reclaiming.Unlock()
+	s.settleReads()
 	if err := s.db.Flatten(1); err != nil {
 		return wrap("reclaim", nil, err)
 	}
