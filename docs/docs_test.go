@@ -193,17 +193,29 @@ func requireThisModule(t *testing.T, dir string) (env []string) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	text := "module example.com/notes\n\ngo 1.26.0\n\nrequire github.com/kvmigrate/kvmigrate v0.0.0\n\n" +
-		"replace github.com/kvmigrate/kvmigrate => " + root + "\n"
-	if err := os.WriteFile(filepath.Join(dir, "go.mod"), []byte(text), 0o644); err != nil {
+	const module = "github.com/kvmigrate/kvmigrate"
+	text := "module example.com/notes\n\ngo 1.26.0\n\nrequire " + module + " v0.0.0\n\nreplace " + module + " => " + root + "\n"
+	// What go mod tidy looks at is more than a build of this repository downloads.
+	all := t.TempDir()
+	tools := "tool (\n\t" + module + "/migrate/cmd/newmigration\n\t" + module + "/migrate/cmd/migratevet\n)\n"
+	uses := "package notes\n\nimport (\n\t_ \"" + module + "/migrate/cli\"\n\t_ \"" + module + "/migrate/migratetest\"\n)\n"
+	for path, text := range map[string]string{
+		filepath.Join(dir, "go.mod"): text, filepath.Join(all, "go.mod"): text + tools, filepath.Join(all, "uses.go"): uses,
+	} {
+		if err := os.WriteFile(path, []byte(text), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	proxy, err := exec.CommandContext(t.Context(), "go", "env", "GOPROXY").Output()
+	if err != nil {
 		t.Fatal(err)
 	}
-	download(t, root)
-	cache := strings.TrimSpace(run(t, root, nil, "go", "env", "GOMODCACHE"))
+	run(t, all, []string{"GOPROXY=" + strings.TrimSpace(string(proxy)), "GOSUMDB=off"}, "go", "mod", "tidy")
+	cache := strings.TrimSpace(run(t, all, nil, "go", "env", "GOMODCACHE"))
 	return []string{"GOFLAGS=-buildvcs=false", "GOPROXY=file://" + filepath.ToSlash(cache) + "/cache/download", "GOSUMDB=off", "GOWORK=off"}
 }
 
-// download has what the tests may look up fetched: they need no network themselves.
+// download has what the commands of a test look up fetched.
 func download(t *testing.T, dir string) {
 	t.Helper()
 	cmd := exec.CommandContext(t.Context(), "go", "mod", "download")
