@@ -124,7 +124,13 @@ func replaced(t testing.TB, path string) store.Store {
 	dir, o := filepath.Join(t.TempDir(), "store"), badgerstore.Options{Configure: badgerstore.Small}
 	_, err := badgerstore.Replace(t.Context(), dir, o,
 		func(ctx context.Context, st *badgerstore.Store) error {
-			_, err := backup.Restore(ctx, path, st, backup.RestoreOptions{Uncompared: true})
+			var stages []backup.Stage
+			_, err := backup.Restore(ctx, path, loaded{t, st}, backup.RestoreOptions{
+				Uncompared: true, Observer: func(p backup.Progress) { stages = append(stages, p.Stage) },
+			})
+			if diff := cmp.Diff([]backup.Stage{backup.Verifying, backup.Restoring}, slices.Compact(stages)); diff != "" {
+				t.Errorf("stages of a restore that is not to compare (-want +got):\n%s", diff)
+			}
 			return err
 		},
 		func(ctx context.Context, st *badgerstore.Store) error {
@@ -143,6 +149,19 @@ func replaced(t testing.TB, path string) store.Store {
 		}
 	})
 	return st
+}
+
+// loaded is a store that is to be loaded, and not filled by transactions.
+type loaded struct {
+	t testing.TB
+	store.Store
+}
+
+func (l loaded) Unwrap() store.Store { return l.Store }
+
+func (l loaded) Update(ctx context.Context, fn func(store.Txn) error) error {
+	l.t.Error("a store that can be loaded was filled by transactions")
+	return l.Store.Update(ctx, fn)
 }
 
 // sample are entries of every kind.
