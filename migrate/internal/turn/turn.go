@@ -68,7 +68,8 @@ type Turn struct {
 	Keys  Keys
 	Clock Clock
 
-	// Record says who takes the turn, and for how long it may be silent.
+	// Record says who takes the turn, and for how long it may be silent. Nothing changes
+	// it once the turn is taken: who gives signs of life is not alone in reading it.
 	Record Record
 
 	// Read reads whose turn it is, and the value of that record, nil if it is nobody's.
@@ -78,7 +79,8 @@ type Turn struct {
 	NewLock func() ([]byte, error)
 
 	cancel context.CancelCauseFunc
-	seen   time.Time // no later than others saw Record as it is
+	seen   time.Time // no later than others saw the last sign of life
+	beats  uint64    // signs of life, also those that failed: they may be there all the same
 
 	fencing sync.Mutex // also held while the store is asked
 	lock    []byte     // what the lock holds
@@ -155,8 +157,8 @@ func (t *Turn) beat(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, t.Record.Silence()/3)
 	defer cancel()
 	now, next := t.Clock.Now(), t.Record
-	next.Beat++
-	t.Record.Beat = next.Beat // also if it fails, because it may be there all the same
+	t.beats++
+	next.Beat = t.beats
 	data, err := value.Marshal(next)
 	if err != nil {
 		return err
@@ -168,7 +170,7 @@ func (t *Turn) beat(ctx context.Context) error {
 		return txn.Set(store.Entry{Key: t.Keys.Turn, Value: data})
 	})
 	if err == nil {
-		t.Record, t.seen = next, now
+		t.seen = now
 	}
 	return err
 }
