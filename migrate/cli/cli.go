@@ -216,6 +216,7 @@ func newApp(cfg Config) (*app, *cobra.Command) {
 		cfg.Open = a.openBadger
 	}
 	a.Open = cfg.openAny
+	showVersion := false
 	root := &cobra.Command{
 		Use:   cfg.Name[strings.LastIndexByte(cfg.Name, ' ')+1:],
 		Short: "Versioned schema migrations for key-value stores",
@@ -232,7 +233,12 @@ Exit codes:
      differ; nothing was changed`,
 		Example: fmt.Sprintf("  %[1]s --store DIR up\n  %[1]s --store DIR status --json", cfg.Name),
 		Args:    noCommand,
-		RunE:    func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
+		RunE: func(cmd *cobra.Command, args []string) error {
+			if showVersion {
+				return a.showVersion(cmd, args)
+			}
+			return cmd.Help()
+		},
 		PersistentPreRunE: func(cmd *cobra.Command, _ []string) error {
 			sayInterrupted(cmd.Context(), a.logger(cmd.ErrOrStderr()), nil)
 			if a.quiet && a.verbose {
@@ -260,6 +266,7 @@ Exit codes:
 	flags.BoolVarP(&a.verbose, "verbose", "v", false, "log what is not news, too, and the key that an error is about")
 	flags.BoolVarP(&a.quiet, "quiet", "q", false, "log only warnings and errors, and show no progress")
 	flags.Var(&a.logFormat, "log-format", "the form of the log: text or json")
+	root.Flags().BoolVar(&showVersion, "version", false, "what the command version shows")
 	root.AddCommand(a.up(), a.plan(), a.status(), a.history(), a.baseline(), a.backUp(), a.restore(), a.dump(), a.diff(), a.copy(), a.verify(), a.reclaim(), a.nodes(), a.create(), a.version())
 	root.AddCommand(a.man(root))
 	a.withCompletion(root)

@@ -448,17 +448,19 @@ func (a *app) version() *cobra.Command {
 		Short:   "Show the version of this program and of the schema it knows",
 		Example: fmt.Sprintf("  %s version", a.Name),
 		Args:    noArgs,
-		RunE: func(cmd *cobra.Command, _ []string) error {
-			v := versionJSON{Program: a.Name, Version: "(devel)", Schema: a.Options.Schema, Latest: a.Options.Registry.Latest()}
-			if info, ok := debug.ReadBuildInfo(); ok && info.Main.Version != "" {
-				v.Version = info.Main.Version
-			}
-			if a.json {
-				return encode(cmd.OutOrStdout(), v)
-			}
-			_, err := fmt.Fprintf(cmd.OutOrStdout(), "%s %s, %s schema v%d\n", v.Program, v.Version, v.Schema, v.Latest)
-			return err
-		},
+		RunE:    a.showVersion,
 	}
 	return a.withJSON(cmd)
+}
+
+func (a *app) showVersion(cmd *cobra.Command, _ []string) error {
+	v := versionJSON{Program: a.Name, Version: "(devel)", Schema: a.Options.Schema, Latest: a.Options.Registry.Latest()}
+	if info, ok := debug.ReadBuildInfo(); ok && info.Main.Version != "" {
+		v.Version = info.Main.Version
+	}
+	if a.json {
+		return encode(cmd.OutOrStdout(), v)
+	}
+	_, err := fmt.Fprintf(cmd.OutOrStdout(), "%s %s, %s schema v%d\n", v.Program, v.Version, v.Schema, v.Latest)
+	return err
 }
