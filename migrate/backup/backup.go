@@ -321,7 +321,7 @@ func (t *temporary) publish(ctx context.Context, info *Info, key []byte, m *mete
 	if err := errors.Join(t.file.Sync(), t.file.Close()); err != nil {
 		return err
 	}
-	back, err := verify(ctx, t.file.Name(), key, m)
+	back, err := Verify(ctx, t.file.Name(), RestoreOptions{Key: key, Observer: m.observer})
 	if err != nil {
 		return fmt.Errorf("read the backup back: %w", err)
 	}

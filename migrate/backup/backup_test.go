@@ -21,6 +21,7 @@ import (
 
 	"github.com/dgraph-io/badger/v4"
 	"github.com/google/go-cmp/cmp"
+	"github.com/hashicorp/go-multierror"
 	"github.com/klauspost/compress/zstd"
 
 	"github.com/kvmigrate/kvmigrate/migrate"
@@ -119,9 +120,9 @@ func files(t testing.TB, dir string) []string {
 }
 
 // replaced returns a store whose files were replaced by those of a backup.
-func replaced(t testing.TB, path string) store.Store {
+func replaced(t testing.TB, path string, configure func(badger.Options) badger.Options) store.Store {
 	t.Helper()
-	dir, o := filepath.Join(t.TempDir(), "store"), badgerstore.Options{Configure: badgerstore.Small}
+	dir, o := filepath.Join(t.TempDir(), "store"), badgerstore.Options{Configure: configure}
 	_, err := badgerstore.Replace(t.Context(), dir, o,
 		func(ctx context.Context, st *badgerstore.Store) error {
 			var stages []backup.Stage
@@ -160,8 +161,11 @@ type loaded struct {
 func (l loaded) Unwrap() store.Store { return l.Store }
 
 func (l loaded) Update(ctx context.Context, fn func(store.Txn) error) error {
-	l.t.Error("a store that can be loaded was filled by transactions")
-	return l.Store.Update(ctx, fn)
+	err := l.Store.Update(ctx, fn)
+	if err == nil {
+		l.t.Error("a store that can be loaded was filled by transactions")
+	}
+	return err
 }
 
 // sample are entries of every kind.
@@ -201,7 +205,7 @@ func TestRoundTrip(t *testing.T) {
 			if stat, err := os.Stat(taken.Path); err != nil || stat.Mode().Perm() != 0o600 || stat.Size() != taken.Size {
 				t.Errorf("file %v, %v; want mode 0600 and %d bytes", stat, err, taken.Size)
 			}
-			info, err := backup.Verify(t.Context(), taken.Path, nil)
+			info, err := backup.Verify(t.Context(), taken.Path, backup.RestoreOptions{})
 			if diff := cmp.Diff(taken.Info, info); diff != "" || err != nil {
 				t.Errorf("Verify: %v; (-taken +verified):\n%s", err, diff)
 			}
@@ -214,7 +218,7 @@ func TestRoundTrip(t *testing.T) {
 			if err := backup.Compare(t.Context(), taken.Path, to, backup.RestoreOptions{}); err != nil {
 				t.Errorf("Compare: %v", err)
 			}
-			if diff := cmp.Diff(contents(t, from), contents(t, replaced(t, taken.Path))); diff != "" {
+			if diff := cmp.Diff(contents(t, from), contents(t, replaced(t, taken.Path, badgerstore.Small))); diff != "" {
 				t.Errorf("store that was replaced (-saved +restored):\n%s", diff)
 			}
 			put(t, to, entry("another", ""))
@@ -266,7 +270,7 @@ func TestFormat(t *testing.T) {
 		t.Errorf("trailer %s…, want %s…", got, trailer)
 	}
 
-	info, err := backup.Verify(t.Context(), golden, nil)
+	info, err := backup.Verify(t.Context(), golden, backup.RestoreOptions{})
 	want := taken.Info
 	want.Path, want.Size = golden, info.Size // which may change with the compression
 	if diff := cmp.Diff(want, info); diff != "" || err != nil {
@@ -353,6 +357,104 @@ func TestRefused(t *testing.T) {
 			t.Errorf("%s changed the store (-before +after):\n%s", tt.name, diff)
 		}
 	}
+	if _, err := backup.Verify(t.Context(), path, backup.RestoreOptions{Schema: "system"}); !errors.Is(err, backup.ErrForeign) {
+		t.Errorf("Verify of a backup of another schema = %v, want ErrForeign", err)
+	}
+}
+
+// TestUnfit: all that a store cannot keep is found before anything is written.
+func TestUnfit(t *testing.T) {
+	from, to := openStore(t), poor{openStore(t)}
+	put(t, from, sample()...)
+	overhead := to.Limits().EntryOverhead
+	put(t, from, entry("!mine", ""), entry("k"+strings.Repeat("k", 100), ""), entry("v1", strings.Repeat("v", 3001)), entry("v2", strings.Repeat("v", 3100)))
+	path := take(t, lapsed{from}, backup.Options{Dir: t.TempDir()}, 3).Path
+	_, err := backup.Restore(t.Context(), path, to, backup.RestoreOptions{})
+	const text = "the store cannot keep all that is in it: 1 entry with a key that it has for itself, 2 entries with an expiry, " +
+		"1 entry with a key that is too long, 1 entry with a user meta, 2 entries with a value that is too long; nothing was written. " +
+		"Restore it into a store of the kind that it was taken from, change these entries there, and copy that store"
+	if !isType[*backup.FileError](err) || !errors.Is(err, store.ErrUnsupported) || err.Error() != "backup "+path+": "+text {
+		t.Fatalf("Restore = %v, want a FileError:\n%s", err, text)
+	}
+	all, _ := errors.AsType[*multierror.Error](err)
+	var got []backup.RefusalError
+	for _, err := range all.Errors {
+		got = append(got, *err.(*backup.RefusalError))
+	}
+	want := []backup.RefusalError{
+		{Reason: "reserved", Entries: 1, First: []byte("!mine")},
+		{Reason: "expiry", Entries: 2, First: []byte("expires")},
+		{Reason: "key", Entries: 1, First: []byte("k" + strings.Repeat("k", 100))},
+		{Reason: "meta", Entries: 1, First: []byte("meta")},
+		{Reason: "value", Entries: 2, First: []byte("v1")},
+	}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Errorf("what the store cannot keep (-want +got):\n%s", diff)
+	}
+	if got := contents(t, to); got != "" {
+		t.Errorf("a refused restore wrote:\n%s", got)
+	}
+
+	// What just fits is restored, and what has expired is in no one's way.
+	from = openStore(t)
+	put(t, from, entry("k"+strings.Repeat("k", 99), ""), entry("v1", strings.Repeat("v", 3000)))
+	put(t, from, entry("v"+strings.Repeat("v", 99), strings.Repeat("v", 3100-100-overhead)))
+	path = take(t, lapsed{from}, backup.Options{Dir: t.TempDir()}, 3).Path
+	if _, err := backup.Restore(t.Context(), path, to, backup.RestoreOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff(contents(t, from), contents(t, to)); diff != "" {
+		t.Errorf("restored store (-want +got):\n%s", diff)
+	}
+}
+
+// TestLargerThanTransactions: what the engine's own transactions take, and those of a store
+// do not, is restored in the place of a store.
+func TestLargerThanTransactions(t *testing.T) {
+	const most = 1 << 20 // of a transaction of Badger's
+	large := func(o badger.Options) badger.Options {
+		return badgerstore.Small(o).WithMemTableSize(most * 20 / 3).WithValueThreshold(most - 1<<10)
+	}
+	from := openStore(t, large)
+	if limit := from.Limits().TxnBytes; limit > most-64<<10 {
+		t.Fatalf("a transaction takes %d bytes: the test tries the wrong thing", limit)
+	}
+	if err := from.DB().Update(func(tx *badger.Txn) error { return tx.Set([]byte("k"), make([]byte, most-64<<10)) }); err != nil {
+		t.Fatal(err)
+	}
+	path := take(t, from, backup.Options{Dir: t.TempDir()}, 3).Path
+	if diff := cmp.Diff(contents(t, from), contents(t, replaced(t, path, large))); diff != "" {
+		t.Errorf("restored store (-want +got):\n%s", diff)
+	}
+}
+
+// A poor store keeps neither expiry nor user meta, and little of the rest.
+type poor struct{ store.Store } // it hides that it can be loaded
+
+func (p poor) Limits() store.Limits {
+	l := p.Store.Limits()
+	l.TxnBytes, l.KeyBytes, l.ValueBytes, l.ApartBytes, l.Reserved = 3100, 100, 3000, 0, "!mine"
+	return l
+}
+
+func (p poor) Update(ctx context.Context, fn func(store.Txn) error) error {
+	return p.Store.Update(ctx, func(tx store.Txn) error { return fn(&poorTxn{Txn: tx, limits: p.Limits()}) })
+}
+
+type poorTxn struct {
+	store.Txn
+	limits store.Limits
+	bytes  int
+}
+
+func (t *poorTxn) Set(e store.Entry) error {
+	switch t.bytes += t.limits.Cost(e); {
+	case e.ExpiresAt != 0, e.Meta != 0:
+		return store.ErrUnsupported
+	case t.bytes > t.limits.TxnBytes:
+		return store.ErrTxnTooBig
+	}
+	return t.Txn.Set(e)
 }
 
 // TestReused: a retry uses the backup again that is there, and nothing but the same
@@ -393,7 +495,7 @@ func TestReusedWhenDamaged(t *testing.T) {
 	if second.Reused || second.Path != first.Path || !errors.Is(second.Warning, backup.ErrDamaged) {
 		t.Errorf("Take = %+v, want the file anew and a warning of ErrDamaged", second)
 	}
-	if _, err := backup.Verify(t.Context(), second.Path, nil); err != nil {
+	if _, err := backup.Verify(t.Context(), second.Path, backup.RestoreOptions{}); err != nil {
 		t.Error(err)
 	}
 }
@@ -453,7 +555,7 @@ func TestExpired(t *testing.T) {
 	if diff := cmp.Diff(contents(t, st), contents(t, to)); diff != "" {
 		t.Errorf("restored store (-want +got):\n%s", diff)
 	}
-	if diff := cmp.Diff(contents(t, st), contents(t, replaced(t, first.Path))); diff != "" {
+	if diff := cmp.Diff(contents(t, st), contents(t, replaced(t, first.Path, badgerstore.Small))); diff != "" {
 		t.Errorf("store that was replaced (-want +got):\n%s", diff)
 	}
 }
@@ -708,19 +810,24 @@ func TestRestoreOvertaken(t *testing.T) {
 	}
 }
 
-// overtaken is a store in which something happens after the first transaction.
+// overtaken is a store in which something happens after the first commit.
 type overtaken struct {
 	store.Store
 
-	updates   atomic.Int32
+	committed atomic.Bool
+	once      sync.Once
 	meanwhile func()
 }
 
 func (o *overtaken) Update(ctx context.Context, fn func(store.Txn) error) error {
-	if o.updates.Add(1) == 2 {
-		o.meanwhile()
+	if o.committed.Load() {
+		o.once.Do(o.meanwhile)
 	}
-	return o.Store.Update(ctx, fn)
+	err := o.Store.Update(ctx, fn)
+	if err == nil {
+		o.committed.Store(true)
+	}
+	return err
 }
 
 // TestRestoreUnknown: whatever became of a commit that the store did not confirm, a
@@ -821,7 +928,7 @@ func TestCancelled(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
 	_, takeErr := backup.Take(ctx, st, backup.Options{Dir: dir}, at(4))
-	_, verifyErr := backup.Verify(ctx, path, nil)
+	_, verifyErr := backup.Verify(ctx, path, backup.RestoreOptions{})
 	_, restoreErr := backup.Restore(ctx, path, openStore(t), backup.RestoreOptions{})
 	_, listErr := backup.List(ctx, dir, "app", nil)
 	for what, err := range map[string]error{"Take": takeErr, "Verify": verifyErr, "Restore": restoreErr, "List": listErr} {
@@ -843,7 +950,10 @@ func TestObserver(t *testing.T) {
 	if _, err := backup.Restore(t.Context(), path, openStore(t), backup.RestoreOptions{Observer: observe}); err != nil {
 		t.Fatal(err)
 	}
-	want := []string{"writing 6/0", "verifying 6/6", "comparing 6/6", "verifying 6/6", "restoring 6/6", "comparing 6/6"}
+	if _, err := backup.Verify(t.Context(), path, backup.RestoreOptions{Observer: observe}); err != nil {
+		t.Fatal(err)
+	}
+	want := []string{"writing 6/0", "verifying 6/6", "comparing 6/6", "verifying 6/6", "restoring 6/6", "comparing 6/6", "verifying 6/6"}
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Errorf("progress (-want +got):\n%s", diff)
 	}

@@ -3,10 +3,13 @@ package backup
 import (
 	"errors"
 	"fmt"
+	"strings"
 	"time"
 
 	"github.com/dustin/go-humanize"
+	"github.com/hashicorp/go-multierror"
 
+	"github.com/kvmigrate/kvmigrate/migrate/internal/fit"
 	"github.com/kvmigrate/kvmigrate/migrate/internal/plural"
 	"github.com/kvmigrate/kvmigrate/store"
 	"github.com/kvmigrate/kvmigrate/store/disk"
@@ -38,6 +41,54 @@ var ErrInsideStore = errors.New("it is in the directory of the store, which a re
 
 // ErrDifferent means that a store does not hold what a backup does.
 var ErrDifferent = errors.New("the store differs from the backup")
+
+// A RefusalError says which entries of a backup a store cannot keep, for one of the
+// reasons. It comes in a [*FileError], several together in a *multierror.Error, before
+// anything was written, and matches [store.ErrUnsupported].
+type RefusalError struct {
+	// Reason is "expiry" or "meta" (the user meta) if the store keeps none of these, "key"
+	// or "value" if that is too long for it, or "reserved" if the key is one that the
+	// store has for itself.
+	Reason string
+
+	Entries uint64
+	First   []byte // the key of the first one; keys can be secret, and are not in the text
+}
+
+var refused = map[string]string{
+	fit.Expires:     "with an expiry",
+	fit.HasMeta:     "with a user meta",
+	fit.LongKey:     "with a key that is too long",
+	fit.ReservedKey: "with a key that it has for itself",
+	fit.LongValue:   "with a value that is too long",
+}
+
+func (e *RefusalError) Error() string {
+	return fmt.Sprintf("%s %s", plural.Of(e.Entries, "entry"), refused[e.Reason])
+}
+
+// Is reports whether target is store.ErrUnsupported.
+func (*RefusalError) Is(target error) bool { return target == store.ErrUnsupported }
+
+// refusal returns what of the backup at path a store cannot keep as an error, nil if that
+// is nothing.
+func refusal(path string, found []fit.Misfit) error {
+	if len(found) == 0 {
+		return nil
+	}
+	faults := &multierror.Error{ErrorFormat: func(errs []error) string {
+		texts := make([]string, len(errs))
+		for i, err := range errs {
+			texts[i] = err.Error()
+		}
+		return strings.Join(texts, ", ")
+	}}
+	for _, m := range found {
+		faults = multierror.Append(faults, &RefusalError{m.Reason, m.Entries, m.First})
+	}
+	return &FileError{path, fmt.Errorf("the store cannot keep all that is in it: %w; nothing was written. "+
+		"Restore it into a store of the kind that it was taken from, change these entries there, and copy that store", faults)}
+}
 
 // An UnfinishedError says that a backup is being restored into a store, or that a restore
 // was interrupted. Restoring the same backup once more finishes it.

@@ -128,7 +128,7 @@ func openOwn(ctx context.Context, path string) (*opened, error) {
 	if err != nil {
 		return nil, err
 	}
-	err = o.checkSeal(ctx)
+	err = o.checkSeal(ctx, newMeter(nil))
 	if err == nil && o.info.name(o.info.Content) != filepath.Base(path) {
 		err = &FileError{path, errors.New("its name is not that of its content")}
 	}
@@ -148,7 +148,7 @@ func verifyOwn(ctx context.Context, path string, key []byte) (Info, error) {
 	if o.info.Encrypted && key == nil {
 		return o.info, nil
 	}
-	return o.info, o.readAll(ctx, key, newMeter(nil))
+	return o.info, o.readAll(ctx, key, newMeter(nil), nil)
 }
 
 // findSame returns the newest backup in dir that holds what s does, and what is wrong

@@ -68,7 +68,7 @@ func TestForged(t *testing.T) {
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			path := forge(t, tt.header, tt.body, tt.entries, tt.bytes, sha256.Sum256([]byte(tt.records)))
-			_, err := backup.Verify(t.Context(), path, []byte("0123456789abcdef"))
+			_, err := backup.Verify(t.Context(), path, backup.RestoreOptions{Key: []byte("0123456789abcdef")})
 			if tt.good && err != nil {
 				t.Errorf("Verify: %v", err)
 			}

@@ -290,9 +290,10 @@ func (o *opened) readTrailer() error {
 
 // checkSeal reads the whole file. Every change of a byte of it, and every cut, breaks
 // the seal.
-func (o *opened) checkSeal(ctx context.Context) error {
+func (o *opened) checkSeal(ctx context.Context, m *meter) error {
+	m.begin(Verifying, 0)
 	seal := sha256.New()
-	if _, err := io.Copy(seal, &cancelable{ctx, io.NewSectionReader(o.file, 0, o.info.Size-sha256.Size)}); err != nil {
+	if _, err := io.Copy(io.MultiWriter(seal, m), &cancelable{ctx, io.NewSectionReader(o.file, 0, o.info.Size-sha256.Size)}); err != nil {
 		return err
 	}
 	if !bytes.Equal(seal.Sum(nil), o.seal[:]) {

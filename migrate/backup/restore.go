@@ -6,11 +6,13 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math"
 	"time"
 
 	"golang.org/x/sync/errgroup"
 
 	"github.com/kvmigrate/kvmigrate/migrate/internal/certain"
+	"github.com/kvmigrate/kvmigrate/migrate/internal/fit"
 	"github.com/kvmigrate/kvmigrate/migrate/internal/space"
 	"github.com/kvmigrate/kvmigrate/store"
 )
@@ -26,32 +28,29 @@ func Inspect(path string) (Info, error) {
 	return o.info, o.file.Close()
 }
 
-// Verify reads a whole file, and each entry in it, in bounded memory. key is that of an
-// encrypted one. The error is a [*FileError] that matches [ErrForeign], [ErrDamaged],
-// [ErrFormat] or [ErrKey], or one of the file system.
-func Verify(ctx context.Context, path string, key []byte) (Info, error) {
-	return verify(ctx, path, key, newMeter(nil))
-}
-
-func verify(ctx context.Context, path string, key []byte, m *meter) (Info, error) {
-	o, err := open(path)
+// Verify reads a whole file, and each entry in it, in bounded memory. The error is a
+// [*FileError] that matches [ErrForeign], [ErrDamaged], [ErrFormat] or [ErrKey], or one of
+// the file system.
+func Verify(ctx context.Context, path string, ro RestoreOptions) (Info, error) {
+	o, key, err := ro.open(path, nil)
 	if err != nil {
 		return Info{}, err
 	}
 	defer func() { _ = o.file.Close() }() // it is only read
-	return o.info, o.verify(ctx, key, m)
+	return o.info, o.verify(ctx, key, newMeter(ro.Observer), nil)
 }
 
 // verify checks the seal before it believes anything else.
-func (o *opened) verify(ctx context.Context, key []byte, m *meter) error {
-	if err := o.checkSeal(ctx); err != nil {
+func (o *opened) verify(ctx context.Context, key []byte, m *meter, fits *fit.Check) error {
+	if err := o.checkSeal(ctx, m); err != nil {
 		return err
 	}
-	return o.readAll(ctx, key, m)
+	return o.readAll(ctx, key, m, fits)
 }
 
-// readAll reads all records.
-func (o *opened) readAll(ctx context.Context, key []byte, m *meter) error {
+// readAll reads all records, and has fits, unless it is nil, look at those that a restore
+// would write.
+func (o *opened) readAll(ctx context.Context, key []byte, m *meter, fits *fit.Check) error {
 	r, err := o.records(ctx, key)
 	if err != nil {
 		return err
@@ -60,7 +59,7 @@ func (o *opened) readAll(ctx context.Context, key []byte, m *meter) error {
 	m.begin(Verifying, o.info.Entries)
 	before := uint64(0)
 	for {
-		e, err := r.next(true)
+		e, err := r.next(fits == nil)
 		if errors.Is(err, io.EOF) {
 			m.end()
 			return nil
@@ -69,18 +68,21 @@ func (o *opened) readAll(ctx context.Context, key []byte, m *meter) error {
 			return err
 		}
 		o.marks.note(e.Key)
+		if fits != nil && !expired(e, time.Now()) {
+			fits.Look("", e, 0)
+		}
 		m.count(r.read.Bytes - before)
 		before = r.read.Bytes
 	}
 }
 
-// RestoreOptions say how a backup is restored.
+// RestoreOptions say how a backup is read and restored.
 type RestoreOptions struct {
 	// Schema is what the backup must have been taken for. Empty means any.
 	Schema string
 
-	// Key is that of an encrypted backup. Nil means that of the store, if it
-	// has one.
+	// Key is that of an encrypted backup. Nil means that of the store, if there is
+	// one that has one.
 	Key []byte
 
 	// Uncompared leaves it to the caller to [Compare] the two, which is more worth once
@@ -96,11 +98,11 @@ type RestoreOptions struct {
 // expired. It reads the whole file before it writes, makes what it wrote durable, and
 // compares the two.
 //
-// The error is a [*FileError] for a file that cannot be used, matches [ErrNotEmpty] for
-// a store that holds something, is a [*NoSpaceError] if the store says that it has
-// no room, and an [*UnfinishedError] if another backup was restored into it by half; then
-// nothing was written. After any other error, or a kill, st is
-// incomplete, and every program that uses a schema of it through kvmigrate refuses it:
+// The error is a [*FileError] for a file that cannot be used, one with entries that st
+// cannot keep ([*RefusalError]) included, matches [ErrNotEmpty] for a store that holds
+// something, is a [*NoSpaceError] if the store says that it has no room, and an
+// [*UnfinishedError] if another backup was restored into it by half; then nothing was
+// written. After any other error, or a kill, st is incomplete, and every program that uses a schema of it through kvmigrate refuses it:
 // Restore of the same backup begins anew and finishes it. Of several at once the last to
 // begin goes on. An error of comparing the two says that all is written; it matches
 // [ErrDifferent] if they differ.
@@ -111,7 +113,18 @@ func Restore(ctx context.Context, path string, st store.Store, ro RestoreOptions
 	}
 	defer func() { _ = o.file.Close() }() // it is only read
 	m := newMeter(ro.Observer)
-	if err := o.verify(ctx, key, m); err != nil {
+	limits := st.Limits()
+	if _, ok := store.As[store.Loader](st); ok {
+		limits.TxnBytes = math.MaxInt // what is loaded is in no transaction
+	}
+	fits, err := fit.New(ctx, st, limits, mark(o.info.Schema))
+	if err != nil {
+		return o.info, fmt.Errorf("restore backup %s: ask what the store keeps: %w; nothing was written", path, err)
+	}
+	if err := o.verify(ctx, key, m, fits); err != nil {
+		return o.info, err
+	}
+	if err := refusal(path, fits.Misfits()); err != nil {
 		return o.info, err
 	}
 	if err := checkRoom(ctx, st, o.info); err != nil {
@@ -145,13 +158,14 @@ func Compare(ctx context.Context, path string, st store.Store, ro RestoreOptions
 		return err
 	}
 	defer func() { _ = o.file.Close() }() // it is only read
-	if err := o.checkSeal(ctx); err != nil {
+	m := newMeter(ro.Observer)
+	if err := o.checkSeal(ctx, m); err != nil {
 		return err
 	}
-	return o.compareWith(ctx, st, key, newMeter(ro.Observer))
+	return o.compareWith(ctx, st, key, m)
 }
 
-// open opens the file and finds its key.
+// open opens the file and finds its key, which can be that of st unless it is nil.
 func (ro RestoreOptions) open(path string, st store.Store) (*opened, []byte, error) {
 	key, err := keyOf(ro.Key, st)
 	if err != nil {

@@ -330,7 +330,7 @@ func (a *app) restoreFile(cmd *cobra.Command, path, name string, fresh bool, o b
 	ctx := cmd.Context()
 	// What can be seen without the store's key is said before anything is made.
 	if info, err = backup.Inspect(path); err == nil && !info.Encrypted {
-		info, err = backup.Verify(ctx, path, nil)
+		info, err = backup.Verify(ctx, path, o)
 	}
 	if err != nil {
 		return info, "", fmt.Errorf("%w; nothing was changed", err)
@@ -338,11 +338,12 @@ func (a *app) restoreFile(cmd *cobra.Command, path, name string, fresh bool, o b
 	observe, end := a.watch(cmd, nil)
 	defer end()
 	o.Observer = observe
+	log := a.logger(cmd.ErrOrStderr())
 	fill := func(ctx context.Context, st store.Store) error {
 		info, err = backup.Restore(ctx, path, st, o)
+		a.logKeys(ctx, log, err)
 		return err
 	}
-	log := a.logger(cmd.ErrOrStderr())
 	if directory, _ := a.replaces(name); !directory {
 		st, err := a.Open(ctx, name, OpenOptions{Wait: a.wait, Logger: log})
 		if err != nil {

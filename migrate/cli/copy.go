@@ -14,6 +14,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/kvmigrate/kvmigrate/migrate"
+	"github.com/kvmigrate/kvmigrate/migrate/backup"
 	"github.com/kvmigrate/kvmigrate/migrate/internal/plural"
 	"github.com/kvmigrate/kvmigrate/migrate/transfer"
 	"github.com/kvmigrate/kvmigrate/store"
@@ -138,13 +139,17 @@ func (a *app) transfer(cmd *cobra.Command, from, to string, o transfer.Options) 
 	return report, err
 }
 
-// logKeys logs the keys that an error of a copy is about, for who asks for them.
+// logKeys logs the keys that an error of a copy or a restore is about, for who asks for
+// them.
 func (a *app) logKeys(ctx context.Context, log *slog.Logger, err error) {
 	if e, ok := errors.AsType[*store.Error](err); ok && e.Key != nil {
 		log.DebugContext(ctx, "the key in question", "key", string(e.Key))
 	}
 	for _, e := range refusals(err) {
 		log.DebugContext(ctx, "the first of them", "partition", e.Partition, "reason", string(e.Reason), "key", string(e.First))
+	}
+	for _, e := range parts[*backup.RefusalError](err) {
+		log.DebugContext(ctx, "the first of them", "reason", e.Reason, "key", string(e.First))
 	}
 	for _, e := range mismatches(err) {
 		log.DebugContext(ctx, "the first that differs", "partition", e.Source.Partition, "key", string(e.First))

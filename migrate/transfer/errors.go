@@ -3,11 +3,11 @@ package transfer
 import (
 	"errors"
 	"fmt"
-	"slices"
 	"time"
 
 	"github.com/hashicorp/go-multierror"
 
+	"github.com/kvmigrate/kvmigrate/migrate/internal/fit"
 	"github.com/kvmigrate/kvmigrate/migrate/internal/plural"
 	"github.com/kvmigrate/kvmigrate/store"
 )
@@ -95,11 +95,11 @@ type Reason string
 
 // The reasons.
 const (
-	Expires     Reason = "expiry"   // it has an expiry
-	HasMeta     Reason = "meta"     // it has a user meta
-	LongKey     Reason = "key"      // its key is too long
-	ReservedKey Reason = "reserved" // its key is one that the store has for itself
-	LongValue   Reason = "value"    // its value is too long for a transaction
+	Expires     Reason = fit.Expires     // it has an expiry
+	HasMeta     Reason = fit.HasMeta     // it has a user meta
+	LongKey     Reason = fit.LongKey     // its key is too long
+	ReservedKey Reason = fit.ReservedKey // its key is one that the store has for itself
+	LongValue   Reason = fit.LongValue   // its value is too long for a transaction
 )
 
 var reasons = map[Reason]string{
@@ -128,27 +128,16 @@ func (*RefusalError) Is(target error) bool {
 	return target == ErrRefused || target == store.ErrUnsupported
 }
 
-// refusals are what was found that the destination cannot keep.
-type refusals struct{ found []*RefusalError }
-
-func (r *refusals) add(partition string, reason Reason, key []byte) {
-	i := slices.IndexFunc(r.found, func(e *RefusalError) bool { return e.Partition == partition && e.Reason == reason })
-	if i < 0 {
-		i = len(r.found)
-		r.found = append(r.found, &RefusalError{Partition: partition, Reason: reason, First: slices.Clone(key)})
+// refusal returns an error for each of what was found, nil if there is none.
+func refusal(found []fit.Misfit) error {
+	var faults *multierror.Error
+	for _, m := range found {
+		faults = multierror.Append(faults, &RefusalError{m.Group, Reason(m.Reason), m.Entries, m.First})
 	}
-	r.found[i].Entries++
-}
-
-func (r *refusals) err() error {
-	if len(r.found) == 0 {
+	if faults == nil {
 		return nil
 	}
-	var faults *multierror.Error
-	for _, e := range r.found {
-		faults = multierror.Append(faults, e)
-	}
-	return fmt.Errorf("the destination cannot keep what the source has; nothing was written: %w", faults.ErrorOrNil())
+	return fmt.Errorf("the destination cannot keep what the source has; nothing was written: %w", faults)
 }
 
 // A MismatchError says that both sides have different entries in a partition after the

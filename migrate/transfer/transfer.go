@@ -46,6 +46,7 @@ import (
 	"github.com/dustin/go-humanize"
 
 	"github.com/kvmigrate/kvmigrate/migrate/internal/certain"
+	"github.com/kvmigrate/kvmigrate/migrate/internal/fit"
 	"github.com/kvmigrate/kvmigrate/migrate/internal/plural"
 	"github.com/kvmigrate/kvmigrate/migrate/internal/space"
 	"github.com/kvmigrate/kvmigrate/store"
@@ -155,7 +156,7 @@ type transfer struct {
 	source   *tally        // what the source holds, without versions
 	versions []store.Entry // of its schemas
 	leftOut  uint64
-	refusals refusals
+	fit      *fit.Check // of them all, for the destination
 
 	record record // as it is in the destination
 	stored []byte // its encoding
@@ -187,8 +188,8 @@ func (c *transfer) run(ctx context.Context) error {
 
 // count looks at every entry of the source.
 func (c *transfer) count(ctx context.Context) error {
-	keepsExpiry, keepsMeta, err := c.keeps(ctx)
-	if err != nil {
+	var err error
+	if c.fit, err = fit.New(ctx, c.to, c.limits, recordKey); err != nil {
 		return fmt.Errorf("ask what the destination keeps: %w", err)
 	}
 	c.source = newTally()
@@ -214,61 +215,11 @@ func (c *transfer) count(ctx context.Context) error {
 			c.versions = append(c.versions, clone(e.Entry))
 		}
 		sum := c.source.add(e.Entry)
-		for _, reason := range c.unfit(e.Entry, keepsExpiry, keepsMeta) {
-			c.refusals.add(sum.Partition, reason, e.Key)
-		}
+		c.fit.Look(sum.Partition, e.Entry, c.recordCost(e.Key))
 		c.meter.add(e.Entry)
 	}
 	c.meter.end()
 	return nil
-}
-
-// errTried ends a transaction that only tries what a store takes.
-var errTried = errors.New("only tried")
-
-// keeps asks the destination whether its entries have an expiry and a user meta. It
-// writes nothing.
-func (c *transfer) keeps(ctx context.Context) (expiry, meta bool, err error) {
-	try := func(e store.Entry) (bool, error) {
-		e.Key = recordKey
-		var refused error
-		err := store.Update(ctx, c.to, func(tx store.Txn) error {
-			refused = tx.Set(e)
-			return errTried
-		})
-		switch {
-		case !errors.Is(err, errTried):
-			return false, err
-		case errors.Is(refused, store.ErrUnsupported):
-			return false, nil
-		}
-		return true, refused
-	}
-	const hour = 60 * 60
-	if expiry, err = try(store.Entry{ExpiresAt: uint64(time.Now().Unix()) + hour}); err != nil {
-		return false, false, err
-	}
-	meta, err = try(store.Entry{Meta: 1})
-	return expiry, meta, err
-}
-
-// unfit returns why the destination cannot keep e.
-func (c *transfer) unfit(e store.Entry, keepsExpiry, keepsMeta bool) (reasons []Reason) {
-	if e.ExpiresAt != 0 && !keepsExpiry {
-		reasons = append(reasons, Expires)
-	}
-	if e.Meta != 0 && !keepsMeta {
-		reasons = append(reasons, HasMeta)
-	}
-	switch {
-	case len(e.Key) > c.limits.KeyBytes:
-		reasons = append(reasons, LongKey)
-	case c.limits.Reserved != "" && bytes.HasPrefix(e.Key, []byte(c.limits.Reserved)):
-		reasons = append(reasons, ReservedKey)
-	case len(e.Value) > c.limits.ValueBytes, c.limits.Charge(e)+c.recordCost(e.Key) > c.limits.TxnBytes:
-		reasons = append(reasons, LongValue)
-	}
-	return reasons
 }
 
 // recordCost is what the record takes of a transaction, at most, when last is the last
@@ -280,7 +231,7 @@ func (c *transfer) recordCost(last []byte) int {
 
 // fits refuses what the destination cannot keep, or has no room for.
 func (c *transfer) fits(ctx context.Context) error {
-	if err := c.refusals.err(); err != nil {
+	if err := refusal(c.fit.Misfits()); err != nil {
 		return err
 	}
 	need, free, err := space.For(ctx, c.to, c.source.entries, c.source.bytes)
