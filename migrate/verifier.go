@@ -6,6 +6,7 @@ import (
 	"errors"
 	"iter"
 	"strings"
+	"time"
 
 	"github.com/kvmigrate/kvmigrate/store"
 )
@@ -80,6 +81,43 @@ func (v *Verifier) All(prefix []byte) iter.Seq2[store.Entry, error] {
 			from = next
 		}
 	}
+}
+
+// A counted is a snapshot that tells an observer how many entries were read of it.
+type counted struct {
+	store.Reader
+	observer func(entries uint64)
+	entries  uint64
+	told     time.Time
+}
+
+// Get implements store.Reader.
+func (c *counted) Get(key []byte) (store.Entry, error) {
+	c.count()
+	return c.Reader.Get(key)
+}
+
+// Scan implements store.Reader.
+func (c *counted) Scan(s store.Scan) iter.Seq2[store.Entry, error] {
+	return func(yield func(store.Entry, error) bool) {
+		for e, err := range c.Reader.Scan(s) {
+			c.count()
+			if !yield(e, err) {
+				return
+			}
+		}
+	}
+}
+
+func (c *counted) count() {
+	if c.entries++; c.entries%64 == 0 && time.Since(c.told) > time.Second {
+		c.tell()
+	}
+}
+
+func (c *counted) tell() {
+	c.told = time.Now()
+	c.observer(c.entries)
 }
 
 // damagedKey returns a copy of the key whose damaged value ended a scan, nil if err

@@ -72,6 +72,10 @@ type VerifyOptions struct {
 	// Sample is how many entries of a prefix [Verifier.Entries] yields, spread over
 	// its keys. 0 means all.
 	Sample int
+
+	// Observer, if not nil, is told how many entries were read so far, by Check too:
+	// about once a second and at the end, in the goroutine of the call.
+	Observer func(entries uint64)
 }
 
 // A FindingError is one thing that Verify found wrong. It matches [ErrFindings].
@@ -128,6 +132,11 @@ func (r *Runner) Verify(ctx context.Context, o VerifyOptions) (Verification, err
 	}
 	begin(nil)
 	err := r.store.View(ctx, func(s store.Reader) error {
+		if o.Observer != nil {
+			c := &counted{Reader: s, observer: o.Observer, told: time.Now()}
+			defer c.tell()
+			s = c
+		}
 		begin(s)
 		if err := v.records(); err != nil || o.Check == nil {
 			return err

@@ -509,3 +509,39 @@ func TestVerifyOtherBeginnings(t *testing.T) {
 		t.Errorf("a hole after the beginning: findings %v", got)
 	}
 }
+
+// TestVerifyObserver: the observer is told at the end how many entries were read, those
+// that the program's own check read among them.
+func TestVerifyObserver(t *testing.T) {
+	st := openStore(t)
+	o := options(migrate.NewRegistry(ladder("one", "two")...))
+	if _, err := migrate.Up(t.Context(), st, o); err != nil {
+		t.Fatal(err)
+	}
+	read := func(check func(*migrate.Verifier) error) (entries uint64) {
+		v := migrate.VerifyOptions{
+			Check:    func(_ context.Context, v *migrate.Verifier) error { return check(v) },
+			Observer: func(n uint64) { entries = n },
+		}
+		verified(t, st, o, v)
+		return entries
+	}
+	records := read(func(*migrate.Verifier) error { return nil })
+	var counted uint64
+	all := read(func(v *migrate.Verifier) error {
+		for _, err := range v.All(nil) {
+			if err != nil {
+				return err
+			}
+			counted++
+		}
+		_, err := v.Get([]byte("none"))
+		if !errors.Is(err, store.ErrNotFound) {
+			return err
+		}
+		return nil
+	})
+	if records == 0 || counted == 0 || all != records+counted+1 {
+		t.Errorf("read %d entries with a check that reads %d and one that is not there, and %d without", all, counted, records)
+	}
+}
