@@ -160,51 +160,23 @@ directory away.`,
 		}
 		a.looks = true
 		return a.withRunner(cmd, true, func(ctx context.Context, r *migrate.Runner, _ store.Store) error {
-			observe, end := a.watch(cmd, o.Observer)
-			o.Observer = observe
+			w := a.watch(cmd)
+			o.Observer = both(o.Observer, w.observe)
 			taken, err := r.Backup(ctx, *o)
-			end()
+			w.end()
 			if err != nil {
 				return err
 			}
 			if taken.Warning != nil {
 				a.logger(cmd.ErrOrStderr()).WarnContext(ctx, fmt.Sprintf("the backup is good, but others need a look: %v", taken.Warning))
 			}
-			w := cmd.OutOrStdout()
 			if a.json {
-				return encode(w, takenToJSON(&taken))
+				return encode(cmd.OutOrStdout(), takenToJSON(&taken))
 			}
-			return printTaken(w, taken)
+			return printTaken(cmd.OutOrStdout(), taken)
 		})
 	}
 	return a.withJSON(cmd)
-}
-
-// watch returns an observer of a backup or a restore, which calls also, unless that is nil,
-// and shows how far it is: on a bar until end is called, or if there is none, once it has
-// taken a while, in the log.
-func (a *app) watch(cmd *cobra.Command, also func(backup.Progress)) (observe func(backup.Progress), end func()) {
-	ctx, b, told := cmd.Context(), a.anyBar(cmd.ErrOrStderr()), time.Now()
-	log, end := a.logger(cmd.ErrOrStderr()), func() {}
-	if b != nil {
-		restore := sayInterrupted(ctx, a.logger(b), b)
-		end = func() {
-			restore()
-			b.end()
-		}
-	}
-	return func(p backup.Progress) {
-		if also != nil {
-			also(p)
-		}
-		switch {
-		case b != nil:
-			b.observeStage(string(p.Stage), p.Entries, p.Total, 0, p.Elapsed)
-		case time.Since(told) >= logPause:
-			told = time.Now()
-			log.InfoContext(ctx, string(p.Stage), "entries", p.Entries, "total", p.Total, "bytes", p.Bytes)
-		}
-	}, end
 }
 
 func printTaken(w io.Writer, t backup.Taken) error {
@@ -327,7 +299,9 @@ or any older one, can restore it.`,
 // restoreFile restores the backup at path and returns where the old files are, "" if
 // there were none. If fresh is set there must be none.
 func (a *app) restoreFile(cmd *cobra.Command, path, name string, fresh bool, o backup.RestoreOptions) (info backup.Info, old string, err error) {
-	ctx := cmd.Context()
+	ctx, w := cmd.Context(), a.watch(cmd)
+	defer w.end()
+	o.Observer = w.observe
 	// What can be seen without the store's key is said before anything is made.
 	if info, err = backup.Inspect(path); err == nil && !info.Encrypted {
 		info, err = backup.Verify(ctx, path, o)
@@ -335,17 +309,13 @@ func (a *app) restoreFile(cmd *cobra.Command, path, name string, fresh bool, o b
 	if err != nil {
 		return info, "", fmt.Errorf("%w; nothing was changed", err)
 	}
-	observe, end := a.watch(cmd, nil)
-	defer end()
-	o.Observer = observe
-	log := a.logger(cmd.ErrOrStderr())
 	fill := func(ctx context.Context, st store.Store) error {
 		info, err = backup.Restore(ctx, path, st, o)
-		a.logKeys(ctx, log, err)
+		a.logKeys(ctx, w.log, err)
 		return err
 	}
 	if directory, _ := a.replaces(name); !directory {
-		st, err := a.Open(ctx, name, OpenOptions{Wait: a.wait, Logger: log})
+		st, err := a.openWaiting(cmd, w.bar, name, OpenOptions{Wait: a.wait, Logger: w.log})
 		if err != nil {
 			return info, "", err
 		}
@@ -355,10 +325,15 @@ func (a *app) restoreFile(cmd *cobra.Command, path, name string, fresh bool, o b
 		return info, "", fmt.Errorf("restore into %s: %w; nothing was changed. Name a path where nothing is, or take that store's place: with --store %[1]s, and without --into", name, backup.ErrNotEmpty)
 	}
 	opts := a.Badger
-	opts.MustExist, opts.Wait, opts.Logger = false, a.wait, log
+	opts.MustExist, opts.Wait, opts.Logger = false, a.wait, w.log
 	o.Uncompared = true // until it is open again
+	stop := a.follow(ctx, w.bar, w.log, name)
+	defer stop()
 	old, err = badgerstore.Replace(ctx, name, opts,
-		func(ctx context.Context, st *badgerstore.Store) error { return fill(ctx, st) },
+		func(ctx context.Context, st *badgerstore.Store) error {
+			stop()
+			return fill(ctx, st)
+		},
 		func(ctx context.Context, st *badgerstore.Store) error { return backup.Compare(ctx, path, st, o) })
 	return info, old, err
 }

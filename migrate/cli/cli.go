@@ -10,9 +10,10 @@
 // or adds [Command] to a tree of cobra commands that it has. Data goes to
 // standard output, the log and errors to standard error.
 //
-// On a terminal, unless its type is dumb, up shows a bar on standard error. Nothing is
-// coloured, and tables fit 80 columns. Samples of entries are cut to the width of the
-// terminal that standard output is.
+// On a terminal, unless its type is dumb, up, backup, restore, copy and verify show a bar
+// on standard error, and so does what waits for another process. Nothing is coloured, and
+// tables fit 80 columns. Samples of entries are cut to the width of the terminal that
+// standard output is.
 //
 // up --http serves what package statushttp describes, to whoever reaches the address.
 //
@@ -358,7 +359,7 @@ func (a *app) withStore(cmd *cobra.Command, mustExist bool, do func(ctx context.
 	if _, err := migrate.New(nil, o); err != nil {
 		return err
 	}
-	st, err := a.openWaiting(cmd, b, OpenOptions{MustExist: mustExist, ReadOnly: a.reads, Migrates: !mustExist || a.tries, Wait: a.wait, Logger: log})
+	st, err := a.openWaiting(cmd, b, a.store, OpenOptions{MustExist: mustExist, ReadOnly: a.reads, Migrates: !mustExist || a.tries, Wait: a.wait, Logger: log})
 	if err != nil {
 		return err
 	}
@@ -409,11 +410,11 @@ func (a *app) anyBar(w io.Writer) *bar {
 }
 
 // both returns an observer that calls first, unless that is nil, and second.
-func both(first, second func(migrate.Event)) func(migrate.Event) {
+func both[E any](first, second func(E)) func(E) {
 	if first == nil {
 		return second
 	}
-	return func(e migrate.Event) {
+	return func(e E) {
 		first(e)
 		second(e)
 	}

@@ -116,7 +116,7 @@ func (a *app) transfer(cmd *cobra.Command, from, to string, o transfer.Options) 
 		log = a.logger(b)
 	}
 	defer sayInterrupted(ctx, log, b)()
-	source, err := a.Open(ctx, from, OpenOptions{MustExist: true, ReadOnly: true, Wait: a.wait, Logger: log})
+	source, err := a.openWaiting(cmd, b, from, OpenOptions{MustExist: true, ReadOnly: true, Wait: a.wait, Logger: log})
 	if err != nil {
 		return report, err
 	}
@@ -125,7 +125,7 @@ func (a *app) transfer(cmd *cobra.Command, from, to string, o transfer.Options) 
 	if err := source.View(ctx, a.whole); err != nil {
 		return report, fmt.Errorf("look at the source: %w; nothing was written", err)
 	}
-	destination, err := a.Open(ctx, to, OpenOptions{Migrates: true, Wait: a.wait, Logger: log})
+	destination, err := a.openWaiting(cmd, b, to, OpenOptions{Migrates: true, Wait: a.wait, Logger: log})
 	if err != nil {
 		return report, err
 	}

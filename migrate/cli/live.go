@@ -44,22 +44,20 @@ func (a *app) liveStatus(w io.Writer, locked *store.LockedError, err error) erro
 	return t.Flush()
 }
 
-// openWaiting opens the store. While it waits for a process that has it open, it shows how
-// far that is with upgrading it: on b, on a bar for the time if that is nil, or in the log.
-func (a *app) openWaiting(cmd *cobra.Command, b *bar, o OpenOptions) (store.Store, error) {
+// openWaiting opens the store of that name. While it waits for a process that has it open,
+// it shows how far that is with upgrading it: on b, on a bar for the time if that is nil, or
+// in the log.
+func (a *app) openWaiting(cmd *cobra.Command, b *bar, name string, o OpenOptions) (store.Store, error) {
 	ctx := cmd.Context()
-	if o.Wait == 0 {
-		return a.Open(ctx, a.store, o)
-	}
-	if b == nil {
+	if b == nil && a.wait > 0 {
 		if b = a.anyBar(cmd.ErrOrStderr()); b != nil {
 			defer b.end()
 			o.Logger = a.logger(b)
 			defer sayInterrupted(ctx, o.Logger, b)()
 		}
 	}
-	defer a.follow(ctx, b, o.Logger)()
-	return a.Open(ctx, a.store, o)
+	defer a.follow(ctx, b, o.Logger, name)()
+	return a.Open(ctx, name, o)
 }
 
 // How often another process is looked at, and for how long it may say nothing new: it
@@ -69,16 +67,19 @@ const (
 	silence   = 5 * time.Second
 )
 
-// follow shows on b, or logs if that is nil, how far the process is that has the store
-// open, until stop is called. What one that was killed said of itself does not change any
-// more, and is not shown.
-func (a *app) follow(ctx context.Context, b *bar, log *slog.Logger) (stop func()) {
+// follow shows on b, or logs if that is nil, how far the process is that has the store of
+// that name open, until stop is called: if it is waited for. What one that was killed said
+// of itself does not change any more, and is not shown.
+func (a *app) follow(ctx context.Context, b *bar, log *slog.Logger, name string) (stop func()) {
+	if a.wait == 0 {
+		return func() {}
+	}
 	ctx, cancel := context.WithCancel(ctx)
 	var following sync.WaitGroup
 	following.Go(func() {
 		began := time.Now()
 		var changed, told time.Time
-		last, _ := migrate.ReadLive(a.store, a.Options.Schema) // without one, the next is new
+		last, _ := migrate.ReadLive(name, a.Options.Schema) // without one, the next is new
 		for {
 			select {
 			case <-ctx.Done():
@@ -86,7 +87,7 @@ func (a *app) follow(ctx context.Context, b *bar, log *slog.Logger) (stop func()
 			case <-time.After(lookPause):
 			}
 			now := time.Now()
-			live, err := migrate.ReadLive(a.store, a.Options.Schema)
+			live, err := migrate.ReadLive(name, a.Options.Schema)
 			if err == nil && !live.Updated.Equal(last.Updated) {
 				last, changed = live, now
 			}

@@ -1,17 +1,21 @@
 package cli
 
 import (
+	"context"
 	"fmt"
 	"io"
+	"log/slog"
 	"os"
 	"sync"
 	"time"
 
+	"github.com/spf13/cobra"
 	"github.com/vbauerster/mpb/v8"
 	"github.com/vbauerster/mpb/v8/decor"
 	"golang.org/x/term"
 
 	"github.com/kvmigrate/kvmigrate/migrate"
+	"github.com/kvmigrate/kvmigrate/migrate/backup"
 )
 
 // A bar shows on a terminal how far the migration is that runs. What is written to
@@ -115,4 +119,46 @@ func (b *bar) end() {
 		b.bar.Abort(true)
 	}
 	b.progress.Wait()
+}
+
+// A watch shows how far something is that is no migration: on a bar until it is ended, or
+// if there is none, once it has taken a while, in the log.
+type watch struct {
+	ctx  context.Context //nolint:containedctx // for the length of one command
+	bar  *bar
+	log  *slog.Logger // above the bar
+	told time.Time
+	end  func()
+}
+
+func (a *app) watch(cmd *cobra.Command) *watch {
+	w := &watch{ctx: cmd.Context(), bar: a.anyBar(cmd.ErrOrStderr()), told: time.Now()}
+	if w.bar == nil {
+		w.log, w.end = a.logger(cmd.ErrOrStderr()), func() {}
+		return w
+	}
+	w.log = a.logger(w.bar)
+	restore := sayInterrupted(w.ctx, w.log, w.bar)
+	w.end = func() {
+		restore()
+		w.bar.end()
+	}
+	return w
+}
+
+func (w *watch) observe(p backup.Progress) {
+	switch {
+	case w.bar != nil:
+		w.bar.observeStage(string(p.Stage), p.Entries, p.Total, 0, p.Elapsed)
+	case time.Since(w.told) >= logPause:
+		w.told = time.Now()
+		figures := []any{"entries", p.Entries}
+		if p.Total > 0 {
+			figures = append(figures, "total", p.Total)
+		}
+		if p.Bytes > 0 {
+			figures = append(figures, "bytes", p.Bytes)
+		}
+		w.log.InfoContext(w.ctx, string(p.Stage), figures...)
+	}
 }

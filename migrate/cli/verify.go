@@ -8,10 +8,12 @@ import (
 	"maps"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/spf13/cobra"
 
 	"github.com/kvmigrate/kvmigrate/migrate"
+	"github.com/kvmigrate/kvmigrate/migrate/backup"
 	"github.com/kvmigrate/kvmigrate/migrate/internal/plural"
 	"github.com/kvmigrate/kvmigrate/store"
 )
@@ -60,15 +62,18 @@ exit code is 3 if there are findings.`,
 		reading := *a
 		reading.reads = true
 		return reading.withRunner(cmd, true, func(ctx context.Context, r *migrate.Runner, _ store.Store) error {
-			found, err := r.Verify(ctx, migrate.VerifyOptions{Check: a.Verify, Sample: sample})
+			w, began := a.watch(cmd), time.Now()
+			found, err := r.Verify(ctx, migrate.VerifyOptions{Check: a.Verify, Sample: sample, Observer: func(entries uint64) {
+				w.observe(backup.Progress{Stage: backup.Verifying, Entries: entries, Elapsed: time.Since(began)})
+			}})
+			w.end()
 			if errors.Is(err, migrate.ErrFindings) {
 				err = fmt.Errorf("%s schema has %s; nothing was changed: %w", found.Schema, plural.Of(count(found), "finding"), migrate.ErrFindings)
 			}
-			w := cmd.OutOrStdout()
 			if a.json {
-				return errors.Join(err, encode(w, newVerificationJSON(found, err)))
+				return errors.Join(err, encode(cmd.OutOrStdout(), newVerificationJSON(found, err)))
 			}
-			return errors.Join(err, printVerification(w, found, err))
+			return errors.Join(err, printVerification(cmd.OutOrStdout(), found, err))
 		})
 	}
 	return a.withJSON(cmd)

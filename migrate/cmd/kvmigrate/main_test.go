@@ -33,7 +33,7 @@ import (
 )
 
 func TestMain(m *testing.M) {
-	testscript.Main(m, map[string]func(){"kvmigrate": main, "kvmigrate-branch": branch, "kvmigrate-stopped": stopped, "kvmigrate-slow": slow, "kvmigrate-faulty": faulty, "kvmigrate-half": half, "kvmigrate-edit": edit, "kvmigrate-saving": saving})
+	testscript.Main(m, map[string]func(){"kvmigrate": main, "kvmigrate-branch": branch, "kvmigrate-stopped": stopped, "kvmigrate-slow": slow, "kvmigrate-faulty": faulty, "kvmigrate-half": half, "kvmigrate-edit": edit, "kvmigrate-saving": saving, "kvmigrate-opening": opening, "kvmigrate-looking": looking})
 }
 
 // branch is kvmigrate as another branch built it, which took version 2 for a
@@ -115,12 +115,42 @@ func half() {
 func saving() {
 	cfg := tablescli.Config()
 	cfg.Options.Backup = &backup.Options{Observer: func(p backup.Progress) {
-		for looks := time.Tick(10 * time.Millisecond); p.Stage == backup.Verifying; <-looks {
-			if _, err := os.Stat("end"); err == nil {
-				return
-			}
+		for looks := time.Tick(10 * time.Millisecond); p.Stage == backup.Verifying && !ended(); <-looks {
 		}
 	}}
+	os.Exit(cli.Run(context.Background(), cfg, os.Args[1:], os.Stdout, os.Stderr))
+}
+
+func ended() bool {
+	_, err := os.Stat("end")
+	return err == nil
+}
+
+// opening is kvmigrate that waits for a file of the name end before it opens a store.
+func opening() {
+	cfg := tablescli.Config()
+	cfg.Open = func(ctx context.Context, dir string, o cli.OpenOptions) (store.Store, error) {
+		for looks := time.Tick(10 * time.Millisecond); !ended(); <-looks {
+		}
+		return badgerstore.Open(ctx, dir, badgerstore.Options{Configure: badgerstore.Small, Logger: o.Logger})
+	}
+	os.Exit(cli.Run(context.Background(), cfg, os.Args[1:], os.Stdout, os.Stderr))
+}
+
+// looking is kvmigrate whose verify reads all entries again and again until there is a file
+// of the name end.
+func looking() {
+	cfg := tablescli.Config()
+	cfg.Verify = func(_ context.Context, v *migrate.Verifier) error {
+		for !ended() {
+			for _, err := range v.All(nil) {
+				if err != nil {
+					return err
+				}
+			}
+		}
+		return nil
+	}
 	os.Exit(cli.Run(context.Background(), cfg, os.Args[1:], os.Stdout, os.Stderr))
 }
 

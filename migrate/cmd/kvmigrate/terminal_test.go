@@ -5,7 +5,6 @@ package main
 import (
 	"bytes"
 	"fmt"
-	"io"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -166,51 +165,95 @@ func TestInterrupts(t *testing.T) {
 	}
 }
 
-// TestStatusWaits: who waits for an upgrade sees how far it is, and then what it came to.
-func TestStatusWaits(t *testing.T) {
+// TestWaits: who waits for an upgrade sees how far it is, and then what it waited for.
+func TestWaits(t *testing.T) {
 	latest := migrate.DefaultRegistry().Latest()
+	file := backedUp(t, t.TempDir())
 	for _, kind := range []string{"xterm-256color", "dumb"} {
-		t.Run(kind, func(t *testing.T) {
-			dir := t.TempDir()
-			upgrade := onTerminal(t, dir)
-			upgrade.await(t, slowLabel)
-			status := onTerminalOf(t, kind, "kvmigrate-slow", dir, "--store", "db", "status", "--wait", "1h")
-			status.await(t, "waiting up to 1h0m0s: store is in use by another process (PID ")
-			if kind == "dumb" {
-				status.await(t, fmt.Sprintf(`level=INFO msg="the other process: v%d -> v%d (slow): 0 steps in `, latest, latest+1))
-			} else {
-				status.await(t, slowLabel)
-			}
-			if err := os.WriteFile(filepath.Join(dir, "end"), nil, 0o600); err != nil {
-				t.Fatal(err)
-			}
-			status.await(t, fmt.Sprintf("stored version  v%d", latest+1))
-			status.await(t, "")
-			if err := status.process.Wait(); err != nil {
-				t.Errorf("%v\n%s", err, status.shown)
-			}
-			upgrade.await(t, "")
-			if err := upgrade.process.Wait(); err != nil {
-				t.Errorf("%v\n%s", err, upgrade.shown)
-			}
-		})
+		for _, waits := range []struct {
+			command string
+			args    []string
+			done    string
+		}{
+			{"status", []string{"--store", "db"}, fmt.Sprintf("stored version  v%d", latest+1)},
+			{"restore", []string{"--store", "db", file}, fmt.Sprintf("restored system schema v%d into db ", latest)},
+			{"copy", []string{"--from", "db", "--to", "other"}, "copied db to other: "},
+		} {
+			t.Run(kind+" "+waits.command, func(t *testing.T) {
+				dir := t.TempDir()
+				upgrade := onTerminal(t, dir)
+				upgrade.await(t, slowLabel)
+				c := onTerminalOf(t, kind, "kvmigrate-slow", dir, append([]string{waits.command, "--wait", "1h"}, waits.args...)...)
+				c.await(t, "waiting up to 1h0m0s: store is in use by another process (PID ")
+				if kind == "dumb" {
+					c.await(t, fmt.Sprintf(`level=INFO msg="the other process: v%d -> v%d (slow): 0 steps in `, latest, latest+1))
+				} else {
+					c.await(t, slowLabel)
+				}
+				if err := os.WriteFile(filepath.Join(dir, "end"), nil, 0o600); err != nil {
+					t.Fatal(err)
+				}
+				c.await(t, waits.done)
+				c.await(t, "")
+				if err := c.process.Wait(); err != nil {
+					t.Errorf("%v\n%s", err, c.shown)
+				}
+				upgrade.await(t, "")
+				if err := upgrade.process.Wait(); err != nil {
+					t.Errorf("%v\n%s", err, upgrade.shown)
+				}
+			})
+		}
 	}
 }
 
-// TestBackupShows: a backup shows how far it is, and its bar goes when it is done.
-func TestBackupShows(t *testing.T) {
-	dir := t.TempDir()
-	if code := cli.Run(t.Context(), tablescli.Config(), []string{"--store", filepath.Join(dir, "db"), "--quiet", "up"}, io.Discard, io.Discard); code != cli.ExitDone {
-		t.Fatalf("up: exit code %d", code)
+// backedUp makes a store in dir and returns the path of its backup.
+func backedUp(t *testing.T, dir string) (file string) {
+	t.Helper()
+	var stdout, stderr bytes.Buffer
+	for _, args := range [][]string{{"up"}, {"backup", "--dir", filepath.Join(dir, "backups")}} {
+		stdout.Reset()
+		args = append([]string{"--store", filepath.Join(dir, "db"), "--quiet"}, args...)
+		if code := cli.Run(t.Context(), tablescli.Config(), args, &stdout, &stderr); code != cli.ExitDone {
+			t.Fatalf("%s: exit code %d\n%s", strings.Join(args, " "), code, stderr.Bytes())
+		}
 	}
-	c := onTerminalOf(t, "xterm-256color", "kvmigrate-saving", dir, "--store", "db", "backup", "--dir", "backups")
-	c.await(t, "writing ")
-	if err := os.WriteFile(filepath.Join(dir, "end"), nil, 0o600); err != nil {
-		t.Fatal(err)
-	}
-	c.await(t, "")
-	if err := c.process.Wait(); err != nil || !regexp.MustCompile(`(?m)^(\x1b\[1A\x1b\[J)?backups/system-.*\.kvbackup \(v\d+, .*\)\r\n$`).Match(c.shown) {
-		t.Errorf("%v, and the terminal shows %q", err, c.shown)
+	file, _, _ = strings.Cut(stdout.String(), " (")
+	return file
+}
+
+// TestShows: what reads a whole store or a whole file shows how far it is, and its bar goes
+// when it is done.
+func TestShows(t *testing.T) {
+	home := t.TempDir()
+	file := backedUp(t, home)
+	for _, tt := range []struct {
+		program, label string
+		args           []string
+		done           string // the last line
+	}{
+		{"kvmigrate-saving", "writing ", []string{"--store", "db", "backup", "--dir", "backups"}, `backups/system-.*\.kvbackup \(v\d+, .*\)`},
+		{"kvmigrate-looking", "verifying ", []string{"--store", "db", "verify"}, `system schema is as it should be at v\d+: .*`},
+		{"kvmigrate-opening", "verifying ", []string{"restore", file, "--into", "new"}, `restored system schema v\d+ into new .*`},
+	} {
+		t.Run(tt.program, func(t *testing.T) {
+			dir := t.TempDir()
+			if err := os.CopyFS(dir, os.DirFS(home)); err != nil {
+				t.Fatal(err)
+			}
+			if err := os.RemoveAll(filepath.Join(dir, "backups")); err != nil {
+				t.Fatal(err)
+			}
+			c := onTerminalOf(t, "xterm-256color", tt.program, dir, tt.args...)
+			c.await(t, tt.label)
+			if err := os.WriteFile(filepath.Join(dir, "end"), nil, 0o600); err != nil {
+				t.Fatal(err)
+			}
+			c.await(t, "")
+			if err := c.process.Wait(); err != nil || !regexp.MustCompile(`(?m)^(\x1b\[1A\x1b\[J)?`+tt.done+`\r\n$`).Match(c.shown) {
+				t.Errorf("%v, and the terminal shows %q", err, c.shown)
+			}
+		})
 	}
 }
 
