@@ -102,10 +102,10 @@ type RestoreOptions struct {
 // cannot keep ([*RefusalError]) included, matches [ErrNotEmpty] for a store that holds
 // something, is a [*NoSpaceError] if the store says that it has no room, and an
 // [*UnfinishedError] if another backup was restored into it by half; then nothing was
-// written. After any other error, or a kill, st is incomplete, and every program that uses a schema of it through kvmigrate refuses it:
-// Restore of the same backup begins anew and finishes it. Of several at once the last to
-// begin goes on. An error of comparing the two says that all is written; it matches
-// [ErrDifferent] if they differ.
+// written. After any other error, or a kill, st is incomplete, and every program that
+// uses a schema of it through kvmigrate refuses it: Restore of the same backup begins
+// anew and finishes it. Of several at once the last to begin goes on. An error of
+// comparing the two says that all is written; it matches [ErrDifferent] if they differ.
 func Restore(ctx context.Context, path string, st store.Store, ro RestoreOptions) (Info, error) {
 	o, key, err := ro.open(path, st)
 	if err != nil {
