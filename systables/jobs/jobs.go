@@ -123,8 +123,9 @@ type Options struct {
 	// Logger receives what becomes of jobs. Nil means slog.Default.
 	Logger *slog.Logger
 
-	// Now is the clock of what is stored and of what is due. Nil means time.Now.
-	// Waiting is done in real time all the same.
+	// Now is the clock of what is stored and of what is due, which several goroutines
+	// read at the same time. Nil means time.Now. Waiting is done in real time all the
+	// same.
 	Now func() time.Time
 }
 
@@ -248,7 +249,8 @@ type executor struct {
 // when it is run.
 //
 // What run returns is stored as JSON in the job's result, unless it is nil; it must be
-// within 64 KiB. run must obey its ctx, whose cause is one of the errors of this package
+// within 64 KiB. Several jobs of the type can run at the same time, so that run must be safe
+// for concurrent use, and so must checks. run must obey its ctx, whose cause is one of the errors of this package
 // or, after [Policy.Timeout], matches [context.DeadlineExceeded], and write through
 // [Run.Update]. If it panics, or ends its goroutine, its job has failed as by an error, a
 // [*PanicError], and the stack is in the job's trace.
@@ -335,14 +337,15 @@ func (m *Manager) start(ctx context.Context) error {
 // interrupted later; the store should not be closed under them. It may be called
 // several times, and before Start.
 func (m *Manager) Shutdown(ctx context.Context) error {
-	m.starting.Lock()
-	defer m.starting.Unlock()
+	m.starting.Lock() // but not while it waits: another call may have less time
 	m.closed = true
-	if m.stop == nil {
+	stop, stopped := m.stop, m.stopped
+	m.starting.Unlock()
+	if stop == nil {
 		return nil
 	}
-	m.stop()
-	<-m.stopped
+	stop()
+	<-stopped
 	if m.waitIdle(ctx.Done()) {
 		return nil
 	}

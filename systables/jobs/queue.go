@@ -57,13 +57,9 @@ func (m *Manager) fill(ctx, base context.Context) (time.Duration, error) {
 			return 0, err
 		}
 		for _, id := range due {
-			job, err := m.claim(ctx, id)
-			switch {
-			case errors.Is(err, errTaken), errors.Is(err, systables.ErrNotFound):
-			case err != nil:
+			err := m.begin(ctx, base, id)
+			if err != nil && !errors.Is(err, errTaken) && !errors.Is(err, systables.ErrNotFound) {
 				return 0, err
-			default:
-				m.begin(base, job)
 			}
 		}
 		if len(due) == 0 {
@@ -106,19 +102,25 @@ var errTaken = errors.New("job was taken")
 
 // claim makes a pending job this manager's. It does not give up while it is not known
 // whether it has: the job would be nobody's until its lease ends, and count as
-// interrupted.
+// interrupted. Once ctx has ended it tries a last time to find out.
 func (m *Manager) claim(ctx context.Context, id systables.JobID) (systables.Job, error) {
 	token := rand.Text()
 	for {
 		job, err := m.tryClaim(ctx, id, token)
-		if !errors.Is(err, store.ErrUnknown) || ctx.Err() != nil {
+		if !errors.Is(err, store.ErrUnknown) {
 			return job, err
 		}
-		m.o.Logger.ErrorContext(ctx, "it is not known whether a job is claimed; trying again", "job", id, "error", err)
-		select {
-		case <-ctx.Done():
-		case <-time.After(retryPause):
+		if ctx.Err() == nil {
+			m.o.Logger.ErrorContext(ctx, "it is not known whether a job is claimed; trying again", "job", id, "error", err)
+			select {
+			case <-ctx.Done():
+			case <-time.After(retryPause):
+				continue
+			}
 		}
+		last, cancel := context.WithTimeout(context.WithoutCancel(ctx), m.o.Grace)
+		defer cancel()
+		return m.tryClaim(last, id, token)
 	}
 }
 

@@ -163,35 +163,50 @@ func guard(fn func() error) error {
 	return <-result
 }
 
-// begin runs a job that was claimed, in a goroutine of its own.
-func (m *Manager) begin(base context.Context, job systables.Job) {
-	ctx, cancel := context.WithCancelCause(base)
-	r := &Run{
-		Job: job, Store: m.st,
-		Logger:  m.o.Logger.With("job", job.ID, "type", job.Type, "attempt", job.Attempts),
-		manager: m, token: deref(job.RunToken), cancel: cancel,
+// begin claims a job and runs it, in a goroutine of its own. The run's context comes from
+// base.
+func (m *Manager) begin(ctx, base context.Context, id systables.JobID) error {
+	within, cancel := context.WithCancelCause(base)
+	r := &Run{Store: m.st, manager: m, cancel: cancel}
+	m.enter(id, r) // or a Cancel that comes right after the claim would not find it
+	job, err := m.claim(ctx, id)
+	if err != nil {
+		m.leave(id, r)
+		return err
 	}
-	m.mu.Lock()
-	if len(m.running) == 0 {
-		m.idle = make(chan struct{})
-	}
-	m.running[job.ID] = r
-	m.mu.Unlock()
+	r.Job, r.token = job, deref(job.RunToken)
+	r.Logger = m.o.Logger.With("job", job.ID, "type", job.Type, "attempt", job.Attempts)
 	go func() {
 		defer func() {
-			cancel(nil)
-			m.mu.Lock()
-			delete(m.running, job.ID)
-			if len(m.running) == 0 {
-				close(m.idle)
-				m.idle = nil
-			}
-			m.mu.Unlock()
+			m.leave(id, r)
 			m.announce()
 			m.notify()
 		}()
-		r.run(ctx, m.executors[job.Type])
+		r.run(within, m.executors[job.Type])
 	}()
+	return nil
+}
+
+// enter notes that r is the run of a job.
+func (m *Manager) enter(id systables.JobID, r *Run) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if len(m.running) == 0 {
+		m.idle = make(chan struct{})
+	}
+	m.running[id] = r
+}
+
+// leave notes that r is over.
+func (m *Manager) leave(id systables.JobID, r *Run) {
+	r.cancel(nil)
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	delete(m.running, id)
+	if len(m.running) == 0 {
+		close(m.idle)
+		m.idle = nil
+	}
 }
 
 // run calls the executor and stores what comes of it.
@@ -201,13 +216,14 @@ func (r *Run) run(ctx context.Context, ex executor) {
 	beat, stop := context.WithCancel(ctx)
 	beating.Go(func() { r.renew(beat) })
 	result, err := r.call(ctx, ex)
+	cause := context.Cause(ctx) // what ends it from now on did not end the run
 	stop()
 	beating.Wait()
 
 	// A cancelled run has an outcome to store as well.
 	settling, cancel := context.WithTimeout(context.WithoutCancel(ctx), settleTimeout)
 	defer cancel()
-	r.settle(settling, ex.policy, result, err, context.Cause(ctx))
+	r.settle(settling, ex.policy, result, err, cause)
 }
 
 // call runs the executor and returns its result as JSON.

@@ -33,7 +33,6 @@ import (
 	"fmt"
 	"log/slog"
 	"slices"
-	"sync"
 	"time"
 
 	"github.com/hashicorp/go-multierror"
@@ -87,7 +86,7 @@ type Config struct {
 	Logger *slog.Logger
 
 	// Now is the clock of what is stored, also for Migrate and Jobs if they have
-	// none. Nil means time.Now.
+	// none. Several goroutines read it at the same time. Nil means time.Now.
 	Now func() time.Time
 }
 
@@ -129,13 +128,11 @@ func (c Config) complete() (Config, error) {
 // methods may be called concurrently.
 type DB struct {
 	st     store.Store
+	opened *badgerstore.Store // st, unless that was lent
 	runner *migrate.Runner
 	jobs   *jobs.Manager
 	report migrate.Report
 	tables []systables.TableRow
-
-	closing sync.Mutex
-	undo    []func(context.Context) error // what Close is to do, the last one first
 }
 
 // Open opens the system tables as c says; see the package's documentation. ctx is of
@@ -213,8 +210,7 @@ func (db *DB) openStore(ctx context.Context, c Config) (slog.Attr, error) {
 	if err != nil {
 		return slog.Attr{}, err
 	}
-	db.st = st
-	db.undo = append(db.undo, func(context.Context) error { return st.Close() })
+	db.st, db.opened = st, st
 	return slog.String("dir", c.Dir), nil
 }
 
@@ -239,7 +235,6 @@ func (db *DB) startJobs(ctx context.Context, _ Config) (slog.Attr, error) {
 	if err := db.jobs.Start(ctx); err != nil {
 		return slog.Attr{}, err
 	}
-	db.undo = append(db.undo, db.jobs.Shutdown)
 	return slog.String("node", db.jobs.NodeID()), nil
 }
 
@@ -289,14 +284,15 @@ func (db *DB) Tables() []systables.TableRow { return slices.Clone(db.tables) }
 // end until ctx does. Then it closes the store, unless that was lent. If jobs do not
 // stop, the error says so, the store stays open for them, and Close can be called again.
 // Closing what is closed is no error.
-func (db *DB) Close(ctx context.Context) error {
-	db.closing.Lock()
-	defer db.closing.Unlock()
-	for n := len(db.undo); n > 0; n = len(db.undo) {
-		if err := db.undo[n-1](ctx); err != nil {
-			return fmt.Errorf("close system tables: %w", err)
-		}
-		db.undo = db.undo[:n-1]
+func (db *DB) Close(ctx context.Context) (err error) {
+	if db.jobs != nil { // nil after an Open that did not get so far
+		err = db.jobs.Shutdown(ctx)
+	}
+	if err == nil && db.opened != nil {
+		err = db.opened.Close()
+	}
+	if err != nil {
+		return fmt.Errorf("close system tables: %w", err)
 	}
 	return nil
 }
