@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
@@ -175,4 +176,21 @@ func TestShutdownTwice(t *testing.T) {
 			t.Errorf("Wait: %v, want %v", err, context.Canceled)
 		}
 	})
+}
+
+// TestStartTogether: what is wrong with a manager can be asked for by several goroutines.
+func TestStartTogether(t *testing.T) {
+	m := jobs.New(newMemory(t), quiet(jobs.Options{Concurrency: -1, Lease: 1}))
+	const want = "start job manager: concurrency is negative; a lease of 1ns is too short: want 10ms at least"
+	var wg sync.WaitGroup
+	for range 2 {
+		wg.Go(func() {
+			for range 100 {
+				if err := m.Start(t.Context()); err == nil || err.Error() != want {
+					t.Errorf("Start: %v, want %s", err, want)
+				}
+			}
+		})
+	}
+	wg.Wait()
 }
