@@ -139,8 +139,6 @@ type meter struct {
 	began      time.Time
 	background sync.WaitGroup
 
-	observing sync.Mutex // held while the observer is called; before mu
-
 	mu      sync.Mutex
 	event   Event
 	samples []sample // of the current phase, oldest first
@@ -316,8 +314,6 @@ func (t *meter) tell(kind EventKind, err error) {
 	if t.observer == nil {
 		return
 	}
-	t.observing.Lock()
-	defer t.observing.Unlock()
 	e := t.measure(time.Now())
 	e.Kind, e.Err = kind, err
 	if kind != Batch {
@@ -327,6 +323,16 @@ func (t *meter) tell(kind EventKind, err error) {
 		e.Applied = nil
 	}
 	t.observe(e)
+}
+
+// oneAtATime returns an observer that several goroutines may call.
+func oneAtATime(observer func(Event)) func(Event) {
+	var calling sync.Mutex
+	return func(e Event) {
+		calling.Lock()
+		defer calling.Unlock()
+		observer(e)
+	}
 }
 
 // observe calls the observer, if there is one.

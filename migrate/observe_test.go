@@ -372,3 +372,31 @@ func TestExitLeavesNothing(t *testing.T) {
 		})
 	}
 }
+
+// TestObserverOfSeveralRuns: an observer needs no lock, also if the runs of a Runner
+// overlap. The race detector sees whether it does.
+func TestObserverOfSeveralRuns(t *testing.T) {
+	const runs = 100
+	boom := errors.New("boom")
+	o := one(func(context.Context, *migrate.Tx) error { return boom })
+	events := 0
+	o.Observer = func(migrate.Event) { events++ }
+	r, err := migrate.New(openStore(t), o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var wg sync.WaitGroup
+	for range 2 {
+		wg.Go(func() {
+			for range runs {
+				if _, err := r.Up(t.Context()); !errors.Is(err, boom) {
+					t.Errorf("Up = %v, want %v", err, boom)
+				}
+			}
+		})
+	}
+	wg.Wait()
+	if want := 2 * runs * 2; events != want { // it starts and fails
+		t.Errorf("%d events, want %d", events, want)
+	}
+}

@@ -68,7 +68,8 @@ type Options struct {
 
 	// Observer, if not nil, is told of everything that happens to a
 	// migration; see Event. It is called by one goroutine at a time, which
-	// waits for it. A panic of it is logged.
+	// waits for it, also if several runs of the Runner overlap. A panic of it is
+	// logged.
 	Observer func(Event)
 
 	// Heartbeat is how often the log says how far a migration has come. 0
@@ -167,8 +168,12 @@ func New(st store.Store, o Options) (*Runner, error) {
 		store: st, registry: o.Registry, schema: o.Schema, allowUnversioned: o.AllowUnversioned,
 		adopt: o.Adopt, allowUnreleased: o.AllowUnreleased, allowReadOnly: o.AllowReadOnly, reclaims: o.Reclaim,
 		program: legible(o.Program), log: o.Logger, now: o.Now,
-		observer: o.Observer, heartbeat: o.Heartbeat, batches: o.Batches, wait: o.Wait, backup: o.Backup, options: o,
+		heartbeat: o.Heartbeat, batches: o.Batches, wait: o.Wait, backup: o.Backup, options: o,
 		ttl: defaultTTL,
+	}
+	if o.Observer != nil {
+		r.observer = oneAtATime(o.Observer)
+		r.options.Observer = r.observer // that of a turn or a dry run, too
 	}
 	if o.TurnTTL != 0 {
 		r.ttl = max(o.TurnTTL, leastTTL)
