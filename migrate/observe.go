@@ -266,7 +266,7 @@ func (t *meter) count(ctx context.Context, after outcome) {
 		case <-time.After(delay):
 		}
 		n := after.visited
-		err := t.store.View(ctx, func(s store.Reader) error {
+		count := func(s store.Reader) error {
 			for e, err := range s.Scan(scan) {
 				if err != nil {
 					return err
@@ -276,7 +276,8 @@ func (t *meter) count(ctx context.Context, after outcome) {
 				}
 			}
 			return nil
-		})
+		}
+		err := call(func() error { return t.store.View(ctx, count) })
 		t.mu.Lock()
 		defer t.mu.Unlock()
 		if err == nil && phase == t.event.Phase { // without an estimate it goes as well

@@ -106,7 +106,7 @@ func (b *pipelined) work(ctx context.Context, cancel func()) {
 
 	var tx *Tx
 	began := time.Now()
-	err := b.store.Update(ctx, func(txn store.Txn) error {
+	attempt := func(txn store.Txn) error {
 		err := b.fence(txn)
 		if err != nil {
 			return err
@@ -131,7 +131,9 @@ func (b *pipelined) work(ctx context.Context, cancel func()) {
 		}
 		out, err = b.conclude(ctx, txn, *before.progress, tx)
 		return err
-	})
+	}
+	// Nobody else could recover from a panic here, be it of the store or the clock.
+	err := call(func() error { return b.store.Update(ctx, attempt) })
 	switch {
 	case store.Retriable(err):
 		out = outcome{err: errAgain}

@@ -812,3 +812,32 @@ func TestElsewhere(t *testing.T) {
 		})
 	}
 }
+
+// A panicky store panics in its transactions from the one number at on.
+type panicky struct {
+	store.Store
+	at    int64
+	begun *atomic.Int64
+}
+
+func (p panicky) Update(ctx context.Context, fn func(store.Txn) error) error {
+	if p.begun.Add(1) >= p.at {
+		panic("boom")
+	}
+	return p.Store.Update(ctx, fn)
+}
+
+// TestStorePanics: a panic of the store where nobody can recover it, among batches that
+// overlap, is an error.
+func TestStorePanics(t *testing.T) {
+	st := narrow{openStore(t), 40} // batches of ten
+	load(t, st, many("app/", 100)...)
+	o := one(migrate.Rewrite([]byte("app/"), suffix("!")))
+	o.Batches = 3
+	_, err := migrate.Up(t.Context(), panicky{st, 4, new(atomic.Int64)}, o)
+	p, ok := errors.AsType[*migrate.PanicError](err)
+	if !ok || p.Value != "boom" {
+		t.Errorf("Up = %v, want a PanicError with %q", err, "boom")
+	}
+	mustRun(t, st, o)
+}
