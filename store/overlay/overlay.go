@@ -73,7 +73,7 @@ func New(ctx context.Context, base, scratch store.Store) (*Store, error) {
 	if err := ctx.Err(); err != nil {
 		return nil, &store.Error{Op: "open overlay", Err: err}
 	}
-	s, err := open(context.WithoutCancel(ctx), base)
+	s, err := open(ctx, base)
 	if err != nil {
 		return nil, err
 	}

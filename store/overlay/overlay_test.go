@@ -431,3 +431,43 @@ func scan(t *testing.T, st store.Store, s store.Scan) []string {
 	}
 	return got
 }
+
+// A mute store does not answer.
+type mute struct {
+	store.Store
+	asked chan struct{}
+}
+
+func (m mute) View(ctx context.Context, _ func(store.Reader) error) error {
+	close(m.asked)
+	<-ctx.Done()
+	return ctx.Err()
+}
+
+// TestNewContext: the context of New ends a New that waits for the base, and nothing after
+// it.
+func TestNewContext(t *testing.T) {
+	base := openBase(t, apart)
+	scratch := openScratch(t, base)
+	ctx, cancel := context.WithCancel(t.Context())
+	silent := mute{base, make(chan struct{})}
+	go func() {
+		<-silent.asked
+		cancel()
+	}()
+	if _, err := overlay.New(ctx, silent, scratch); !errors.Is(err, context.Canceled) {
+		t.Errorf("New over a store that does not answer = %v, want %v", err, context.Canceled)
+	}
+
+	ctx, cancel = context.WithCancel(t.Context())
+	over, err := overlay.New(ctx, base, scratch)
+	over = closing(t, over, err)
+	cancel()
+	err = over.View(t.Context(), func(r store.Reader) error {
+		_, err := r.Get([]byte("k"))
+		return err
+	})
+	if !errors.Is(err, store.ErrNotFound) {
+		t.Errorf("Get after the context of New has ended: %v, want %v", err, store.ErrNotFound)
+	}
+}

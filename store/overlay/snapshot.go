@@ -17,23 +17,34 @@ type snapshot struct {
 	ended  chan error
 }
 
-// open opens a View of base. ctx must last until close.
+// open opens a View of base. ctx is for open alone.
 func open(ctx context.Context, base store.Store) (*snapshot, error) {
+	within, cancel := context.WithCancel(context.WithoutCancel(ctx))
+	opened := context.AfterFunc(ctx, cancel)
 	s := &snapshot{end: make(chan struct{}), ended: make(chan error, 1)}
 	ready := make(chan store.Reader)
 	go func() {
-		s.ended <- base.View(ctx, func(r store.Reader) error {
+		defer cancel()
+		s.ended <- base.View(within, func(r store.Reader) error {
 			ready <- r
 			<-s.end
 			return nil
 		})
 	}()
+	var err error
 	select {
 	case s.reader = <-ready:
-		return s, nil
-	case err := <-s.ended:
-		return nil, err
+		if opened() {
+			return s, nil
+		}
+		err = s.close() // the View has ended with ctx
+	case err = <-s.ended:
+		opened()
 	}
+	if ctx.Err() != nil {
+		err = &store.Error{Op: "open overlay", Err: ctx.Err()}
+	}
+	return nil, err
 }
 
 // close ends the View. Nothing may read any more.
