@@ -44,7 +44,7 @@ func TestShared(t *testing.T) {
 		return nil
 	}})
 	cfg := cli.Config{
-		Name: "notes", Options: migrate.Options{Registry: registry, Program: "notes 1.0", TurnTTL: 1500 * time.Millisecond},
+		Name: "notes", Options: migrate.Options{Registry: registry, Program: "notes 1.0", TurnTTL: 6 * time.Second},
 		Open: func(context.Context, string, cli.OpenOptions) (store.Store, error) { return sharedStore{st}, nil },
 	}
 	run := func(args ...string) (int, string, string) { return runIn(t.Context(), t, cfg, "shared", args...) }

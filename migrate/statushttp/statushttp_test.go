@@ -598,11 +598,16 @@ func TestManyClients(t *testing.T) {
 	var clients sync.WaitGroup
 	defer clients.Wait()
 	defer cancel()
-	for _, path := range []string{"/", "/schema", "/metrics", "/readyz"} {
-		for range 4 {
+	paths := []string{"/", "/schema", "/metrics", "/readyz"}
+	const each = 4
+	// A connection for each request would use up the ports.
+	client := http.Client{Transport: &http.Transport{MaxIdleConnsPerHost: len(paths) * each}}
+	defer client.CloseIdleConnections()
+	for _, path := range paths {
+		for range each {
 			clients.Go(func() {
 				for ctx.Err() == nil {
-					answer, err := http.Get(url + path)
+					answer, err := client.Get(url + path)
 					if err != nil {
 						t.Error(err)
 						return

@@ -44,7 +44,7 @@ func copyIn(ctx context.Context, dir string) error {
 		return err
 	}
 	tell := counting{to, func() { fmt.Println("transaction") }}
-	_, err = transfer.Copy(ctx, from, narrow{Store: tell, entries: 20}, transfer.Options{})
+	_, err = transfer.Copy(ctx, from, narrow{Store: tell, entries: 12}, transfer.Options{}) // some 60 transactions
 	return errors.Join(err, to.Close(), from.Close())
 }
 
