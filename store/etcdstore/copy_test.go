@@ -99,7 +99,7 @@ func TestCopyLosesCluster(t *testing.T) {
 	from := openSource(t)
 	prefix := newPrefix()
 	p := startProxy(t, sharedAddress(t))
-	to := open(t, prefix, etcdstore.Options{Timeout: short}, p.address())
+	to := open(t, prefix, etcdstore.Options{Timeout: fair}, p.address())
 	cut := stopping{to, func(e store.Entry) {
 		if string(e.Value) == "row 200 rewritten" {
 			p.cut()

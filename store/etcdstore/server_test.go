@@ -275,29 +275,33 @@ func addresses(cluster []*process) []string {
 	return all
 }
 
-// leader returns the member that leads, and the others.
+// leader returns the member that leads, once there is one, and the others.
 func leader(t *testing.T, cluster []*process) (leader *process, followers []*process) {
 	t.Helper()
 	c := newClient(t, cluster[0].address)
-	for _, p := range cluster {
-		status, err := c.Status(t.Context(), p.address)
-		if err != nil {
-			t.Fatal(err)
+	for leader == nil {
+		followers = nil
+		for _, p := range cluster {
+			status, err := c.Status(t.Context(), p.address)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if status.Header.MemberId == status.Leader {
+				leader = p
+			} else {
+				followers = append(followers, p)
+			}
 		}
-		if status.Header.MemberId == status.Leader {
-			leader = p
-		} else {
-			followers = append(followers, p)
-		}
-	}
-	if leader == nil {
-		t.Fatal("no member leads the cluster")
 	}
 	return leader, followers
 }
 
-// short is a timeout for requests that get no answer.
-const short = 300 * time.Millisecond
+// short is a timeout for requests that get no answer, and fair is one for those, too, if
+// others before them must get one.
+const (
+	short = 300 * time.Millisecond
+	fair  = 3 * time.Second
+)
 
 func entry(key, value string) store.Entry {
 	return store.Entry{Key: []byte(key), Value: []byte(value)}

@@ -286,8 +286,8 @@ func besidesTurn(t *testing.T, st store.Store) string {
 // can be taken for dead, and stop, which most tests do not mind; the others have
 // calmTTL.
 const (
-	workersTTL = 1500 * time.Millisecond
-	calmTTL    = 3 * time.Second
+	workersTTL = 3 * time.Second
+	calmTTL    = 6 * time.Second
 )
 
 func rounds(short, long int) int {
@@ -303,7 +303,7 @@ func newWork(t *testing.T, addresses ...string) (*etcdstore.Store, workerSpec) {
 	prefix := newPrefix()
 	st := open(t, prefix, etcdstore.Options{}, addresses...)
 	fill(t, st, rowsToMigrate())
-	return st, workerSpec{Addresses: addresses, Prefix: prefix, TTL: workersTTL, Timeout: time.Second}
+	return st, workerSpec{Addresses: addresses, Prefix: prefix, TTL: workersTTL}
 }
 
 // TestKillWorkers starts several processes at once, of which one works at a time, and
@@ -315,7 +315,7 @@ func TestKillWorkers(t *testing.T) {
 	random := rand.New(rand.NewPCG(seed, 0))
 	for range rounds(1, 40) {
 		st, spec := newWork(t, sharedAddress(t))
-		spec.TTL, spec.Timeout, spec.Alone = calmTTL, 0, filepath.Join(t.TempDir(), "alone")
+		spec.TTL, spec.Alone = calmTTL, filepath.Join(t.TempDir(), "alone")
 		var specs []workerSpec
 		for range 5 {
 			spec.Holds = nil
@@ -346,7 +346,7 @@ func TestKillWorkers(t *testing.T) {
 func TestKillNobody(t *testing.T) {
 	t.Parallel()
 	st, spec := newWork(t, sharedAddress(t))
-	spec.TTL, spec.Timeout, spec.Alone = 0, 0, filepath.Join(t.TempDir(), "alone")
+	spec.TTL, spec.Alone = 0, filepath.Join(t.TempDir(), "alone")
 	startCrew(t, slices.Repeat([]workerSpec{spec}, rounds(5, 20))...).work(t, nil)
 	wantWorked(t, st)
 }
@@ -359,7 +359,7 @@ func TestKillPaused(t *testing.T) {
 			t.Parallel()
 			for range rounds(1, 40) {
 				st, spec := newWork(t, sharedAddress(t))
-				spec.Timeout, spec.Holds = 0, []string{row}
+				spec.Holds = []string{row}
 				paused, other := startWorker(t, spec), spec
 				paused.wait("hold")
 				paused.stop()
@@ -401,7 +401,7 @@ func TestKillNetwork(t *testing.T) {
 			p := startProxy(t, sharedAddress(t))
 			st, spec := newWork(t, sharedAddress(t))
 			off := spec
-			off.Addresses = []string{p.address()}
+			off.Addresses, off.Timeout = []string{p.address()}, 3*time.Second
 			p.cutAt(test.rule, test.row)
 			cut := startWorker(t, off)
 			cut.wait("end v")
@@ -434,7 +434,7 @@ func TestKillNetworkForAWhile(t *testing.T) {
 	p := startProxy(t, sharedAddress(t))
 	st, spec := newWork(t, sharedAddress(t))
 	off := spec
-	off.Addresses, off.Timeout, off.Holds = []string{p.address()}, 0, []string{"row 100"}
+	off.Addresses, off.Holds = []string{p.address()}, []string{"row 100"}
 	p.cutAt(holdRequest, "row 150 rewritten")
 	cut := startWorker(t, off)
 	cut.wait("hold")
@@ -464,7 +464,7 @@ func TestKillMembers(t *testing.T) {
 	for range rounds(1, 10) {
 		cluster := startCluster(t, 3)
 		st, spec := newWork(t, addresses(cluster)...)
-		spec.TTL, spec.Timeout = 6*time.Second, 0
+		spec.TTL = calmTTL
 		spec.Holds = []string{"row 100", "row 200", "row 100 rewritten"}
 		leader, followers := leader(t, cluster)
 		do := []func(){
@@ -493,7 +493,7 @@ func TestKillMembers(t *testing.T) {
 func TestLongCheck(t *testing.T) {
 	t.Parallel()
 	st, _ := newWork(t, sharedAddress(t))
-	const ttl = time.Second
+	const ttl = workersTTL
 	m := rewriteLadder(func([]byte) {}).Migrations()[0]
 	attempts := 0
 	m.Check = func(ctx context.Context, r store.Reader) error {

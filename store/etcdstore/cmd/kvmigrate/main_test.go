@@ -233,7 +233,7 @@ func beNode(ctx context.Context, name string) (err error) {
 	}
 	defer func() { err = errors.Join(err, st.Close()) }()
 	before := migrate.DefaultRegistry().Latest() - 1
-	m, err := cluster.Join(ctx, st, cluster.Options{Schema: migrations.Schema, Name: "db-1", Program: "app v1.8.0", Min: before, Max: before, TTL: 2 * time.Second})
+	m, err := cluster.Join(ctx, st, cluster.Options{Schema: migrations.Schema, Name: "db-1", Program: "app v1.8.0", Min: before, Max: before, TTL: 6 * time.Second})
 	if err != nil {
 		return err
 	}
