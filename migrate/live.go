@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"sync"
 	"time"
 
 	"github.com/kvmigrate/kvmigrate/store"
@@ -84,6 +85,10 @@ func (r *Runner) newLiveFile(plan Plan) *liveFile {
 	return f
 }
 
+// liveWriting is held while a file is written or removed: runs of one process over one
+// store have the same.
+var liveWriting sync.Mutex
+
 // write replaces the file, so that a reader sees the old one or the new one. Not to
 // be able to is no reason to stop migrating.
 func (f *liveFile) write(ctx context.Context, now time.Time, e Event) {
@@ -95,6 +100,8 @@ func (f *liveFile) write(ctx context.Context, now time.Time, e Event) {
 	l.Phase, l.Phases, l.Done, l.Total = e.Phase, e.Phases, e.Done, e.Total
 	l.Rate, l.Elapsed, l.ETA, l.Text = e.Rate, e.Elapsed, e.ETA, e.String()
 	data, err := json.Marshal(l)
+	liveWriting.Lock()
+	defer liveWriting.Unlock()
 	if err == nil {
 		err = os.WriteFile(f.name+".new", data, 0o600)
 	}
@@ -112,6 +119,8 @@ func (f *liveFile) remove() {
 	if f.name == "" {
 		return
 	}
+	liveWriting.Lock()
+	defer liveWriting.Unlock()
 	if err := errors.Join(remove(f.name+".new"), remove(f.name)); err != nil {
 		f.log.Warn(fmt.Sprintf("the file that says how far the migration is stays behind: %v", err))
 	}

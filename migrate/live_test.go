@@ -3,9 +3,11 @@ package migrate_test
 import (
 	"context"
 	"errors"
+	"log/slog"
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -100,6 +102,38 @@ func TestLiveBackup(t *testing.T) {
 		if !live.BackingUp || live.PID != os.Getpid() || live.To != 1 || live.Version != 1 || live.Name != "only" ||
 			!strings.HasPrefix(live.Text, "backup of v0, phase 1 of 2: ") {
 			t.Errorf("%s: live %+v; want the backup", stage, live)
+		}
+	}
+}
+
+// TestLiveTogether: several runs in one process have one file, and do not get in each
+// other's way.
+func TestLiveTogether(t *testing.T) {
+	dir, st := t.TempDir(), openStore(t)
+	load(t, st, many("app/", 30)...)
+	boom := errors.New("boom")
+	var l lines
+	o := saving(t.TempDir(), migrate.Migration{Version: 1, Name: "only", Up: func(context.Context, *migrate.Tx) error { return boom }})
+	o.AllowUnversioned, o.Logger = true, slog.New(&l)
+	o.Backup.Observer = func(backup.Progress) {
+		if _, err := migrate.ReadLive(dir, "system"); err != nil && !errors.Is(err, os.ErrNotExist) {
+			t.Error(err)
+		}
+	}
+	var wg sync.WaitGroup
+	for range 4 {
+		wg.Go(func() {
+			for range 20 {
+				if _, err := migrate.Up(t.Context(), located{st, dir}, o); !errors.Is(err, boom) {
+					t.Errorf("Up = %v, want %v", err, boom)
+				}
+			}
+		})
+	}
+	wg.Wait()
+	for _, line := range l.got {
+		if strings.Contains(line, "WARN") {
+			t.Error(line)
 		}
 	}
 }
