@@ -250,10 +250,10 @@ type executor struct {
 //
 // What run returns is stored as JSON in the job's result, unless it is nil; it must be
 // within 64 KiB. Several jobs of the type can run at the same time, so that run must be safe
-// for concurrent use, and so must checks. run must obey its ctx, whose cause is one of the errors of this package
-// or, after [Policy.Timeout], matches [context.DeadlineExceeded], and write through
-// [Run.Update]. If it panics, or ends its goroutine, its job has failed as by an error, a
-// [*PanicError], and the stack is in the job's trace.
+// for concurrent use, and so must checks. run must obey its ctx, whose cause is one of the
+// errors of this package or, after [Policy.Timeout], matches [context.DeadlineExceeded], and
+// write through [Run.Update]. If it panics, or ends its goroutine, its job has failed as by an
+// error, a [*PanicError], and the stack is in the job's trace.
 //
 // Register must not be called after Start, which reports what is wrong with it, such as a
 // type that is registered twice, nor together with another method of m.
