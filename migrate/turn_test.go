@@ -316,8 +316,11 @@ func TestCutOff(t *testing.T) {
 		<-cut
 		began := time.Now()
 		other := start(t, st, slow(nil))
-		if r := <-off; !errors.Is(r.err, errCut) {
+		switch r := <-off; {
+		case !errors.Is(r.err, errCut):
 			t.Errorf("error of the process that was cut off = %v, want that", r.err)
+		case r.report.From != 0 || r.report.To != 1 || len(r.report.Applied) != 1:
+			t.Errorf("report of the process that was cut off = %+v, want v0 to v1", r.report)
 		}
 		if stopped := time.Since(began); stopped > 2*ttl {
 			t.Errorf("the process that was cut off went on for %v, its time is %v", stopped, ttl)
@@ -554,6 +557,35 @@ func TestWaitCancelled(t *testing.T) {
 		_, err := migrate.Up(ctx, st, slow(nil))
 		if !errors.Is(err, context.DeadlineExceeded) || !strings.Contains(err.Error(), "wait for the turn to migrate") {
 			t.Errorf("error = %v, want that it waited until its deadline", err)
+		}
+	})
+}
+
+// TestPausedWaiting: a process that was paused while it waited, and for longer than the
+// store may be out of reach, waits on.
+func TestPausedWaiting(t *testing.T) {
+	inBubble(t, func(t *testing.T, st shared) {
+		begun, end := make(chan struct{}), make(chan struct{})
+		first := start(t, st, slow(func(step int) error {
+			if step == 2 {
+				close(begun)
+				<-end
+			}
+			return nil
+		}))
+		<-begun
+		g := new(gate)
+		waiting := start(t, st.process(g), slow(nil))
+		time.Sleep(ttl)
+		g.stop()
+		time.Sleep(4 * ttl)
+		g.goOn()
+		time.Sleep(ttl)
+		close(end)
+		for _, one := range []<-chan result{first, waiting} {
+			if r := <-one; r.err != nil || r.report.To != 2 {
+				t.Errorf("Up = %+v, %v; want v2", r.report, r.err)
+			}
 		}
 	})
 }

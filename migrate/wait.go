@@ -56,6 +56,7 @@ func (r Report) then(next Report) Report {
 		return next
 	}
 	next.From, next.Adopted = r.From, r.Adopted || next.Adopted
+	next.To = max(r.To, next.To) // of which nothing is known if it could not look
 	next.Applied = append(r.Applied, next.Applied...)
 	if r.Backup != nil {
 		next.Backup = r.Backup
@@ -129,6 +130,7 @@ func (r *Runner) awaitTurn(ctx context.Context, target uint32) (*turn.Turn, erro
 // cluster has no leader, for as long as there is patience.
 func (w *waiting) see(ctx context.Context) (*sight, error) {
 	s := new(sight)
+	asked := time.Now()
 	bounded, cancel := context.WithTimeout(ctx, w.ttl/3)
 	defer cancel()
 	err := w.store.View(bounded, func(r store.Reader) (err error) {
@@ -147,13 +149,12 @@ func (w *waiting) see(ctx context.Context) (*sight, error) {
 		s.progress, err = w.readProgress(r, s.version)
 		return err
 	})
-	now := time.Now()
 	switch {
 	case err == nil:
-		w.seen = now
+		w.seen = time.Now()
 		return s, nil
-	case ctx.Err() == nil && !errors.Is(err, ErrRefused) && now.Sub(w.seen) < patience:
-		return nil, nil
+	case ctx.Err() == nil && !errors.Is(err, ErrRefused) && asked.Sub(w.seen) < patience:
+		return nil, nil // also if this process was paused since it asked
 	}
 	return nil, err
 }
