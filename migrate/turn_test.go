@@ -135,6 +135,20 @@ func slow(before func(step int) error) migrate.Options {
 	})...))
 }
 
+// occupy starts a run that has the turn, in its second step, until end is closed.
+func occupy(t *testing.T, st store.Store) (run <-chan result, end chan<- struct{}) {
+	begun, ended := make(chan struct{}), make(chan struct{})
+	run = start(t, st, slow(func(step int) error {
+		if step == 2 {
+			close(begun)
+			<-ended
+		}
+		return nil
+	}))
+	<-begun
+	return run, ended
+}
+
 // wantMigrated fails the test unless the store is what one undisturbed run leaves, and
 // nobody's turn.
 func wantMigrated(t *testing.T, st store.Store) {
@@ -443,15 +457,7 @@ func TestWait(t *testing.T) {
 	for _, wait := range []time.Duration{-1, 2 * time.Second, 25 * time.Second} {
 		t.Run(wait.String(), func(t *testing.T) {
 			inBubble(t, func(t *testing.T, st shared) {
-				begun, end := make(chan struct{}), make(chan struct{})
-				first := start(t, st, slow(func(step int) error {
-					if step == 2 {
-						close(begun)
-						<-end
-					}
-					return nil
-				}))
-				<-begun
+				first, end := occupy(t, st)
 				began := time.Now()
 				o := slow(nil)
 				o.Wait = wait
@@ -565,15 +571,7 @@ func TestWaitCancelled(t *testing.T) {
 // store may be out of reach, waits on.
 func TestPausedWaiting(t *testing.T) {
 	inBubble(t, func(t *testing.T, st shared) {
-		begun, end := make(chan struct{}), make(chan struct{})
-		first := start(t, st, slow(func(step int) error {
-			if step == 2 {
-				close(begun)
-				<-end
-			}
-			return nil
-		}))
-		<-begun
+		first, end := occupy(t, st)
 		g := new(gate)
 		waiting := start(t, st.process(g), slow(nil))
 		time.Sleep(ttl)
@@ -594,15 +592,7 @@ func TestPausedWaiting(t *testing.T) {
 // is.
 func TestWaiting(t *testing.T) {
 	inBubble(t, func(t *testing.T, st shared) {
-		begun, end := make(chan struct{}), make(chan struct{})
-		first := start(t, st, slow(func(step int) error {
-			if step == 2 {
-				close(begun)
-				<-end
-			}
-			return nil
-		}))
-		<-begun
+		first, end := occupy(t, st)
 		if status := statusOf(t, st, stepped(nil)); status.Holder == nil || status.Holder.PID != os.Getpid() {
 			t.Errorf("Status.Holder = %v, want this process", status.Holder)
 		}
