@@ -84,8 +84,8 @@ func TestPowerLoss(t *testing.T) {
 					}
 				}
 			}
-			if rotations < 3 && tt.threshold > 300 {
-				t.Errorf("%d memtables were rotated: too few to lose one", rotations)
+			if rotations == 0 && tt.threshold > 300 {
+				t.Error("no memtable was rotated, and so none could be lost")
 			}
 			if mends && mended == 0 {
 				t.Errorf("no power loss of %d took a step out of the middle", tried)
@@ -135,6 +135,7 @@ func lossRun(t *testing.T, configure func(badger.Options) badger.Options, dir st
 	if d != nil {
 		d.t, d.Store = t, st
 		d.synced()
+		d.rotations = 0 // those of the filling, which may be in tables by now or not
 		migrated = d
 	}
 	o := one(up)
